@@ -1,0 +1,5 @@
+//! Thalweg: a streaming inference engine.
+
+pub mod clock;
+pub mod error;
+pub mod tensor;

@@ -1,0 +1,19 @@
+//! Tensors as every layer names them: datatypes, shapes, what a model takes and gives, and the rows of a
+//! finished batch that belong to one request.
+
+mod datatype;
+mod output;
+pub mod reduce;
+mod signature;
+
+pub use datatype::DataType;
+pub use output::{BatchOutput, Column, Rows, Slice, Storage};
+pub use signature::{Dim, Fit, GroupKey, Offered, Signature, TensorSpec};
+
+/// The dimensions of a tensor on the wire.
+pub type Shape = smallvec::SmallVec<[usize; 4]>;
+
+/// The product of the dimensions, or `None` beyond what an address can name.
+pub fn element_count(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim))
+}

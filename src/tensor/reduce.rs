@@ -1,0 +1,49 @@
+//! Reductions of an output row to what a client wants of it.
+
+/// The indices and values of the `k` largest, largest first; equal values keep their order, NaN comes last.
+pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
+    let mut best: Vec<(usize, f32)> = Vec::with_capacity(k + 1);
+    for (index, &value) in values.iter().enumerate() {
+        let below = |held: &(usize, f32)| value > held.1 || (held.1.is_nan() && !value.is_nan());
+        let place = best.iter().position(below).unwrap_or(best.len());
+        if place < k {
+            best.insert(place, (index, value));
+            best.truncate(k);
+        }
+    }
+    best
+}
+
+/// Probabilities from logits, in place.
+pub fn softmax(values: &mut [f32]) {
+    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for value in values.iter_mut() {
+        *value = (*value - max).exp();
+        sum += *value;
+    }
+    for value in values {
+        *value /= sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_k_is_stable_and_puts_nan_last() {
+        assert_eq!(top_k(&[0.1, 0.5, 0.5, 0.2], 3), [(1, 0.5), (2, 0.5), (3, 0.2)]);
+        assert_eq!(top_k(&[f32::NAN, 0.5], 1), [(1, 0.5)]);
+        assert_eq!(top_k(&[1.0], 5), [(0, 1.0)]);
+        assert_eq!(top_k(&[], 5), []);
+        assert_eq!(top_k(&[1.0], 0), []);
+    }
+
+    #[test]
+    fn softmax_sums_to_one_even_for_large_logits() {
+        let mut values = [1000.0, 1000.0, 0.0];
+        softmax(&mut values);
+        assert_eq!(values, [0.5, 0.5, 0.0]);
+    }
+}
