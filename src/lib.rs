@@ -1,5 +1,10 @@
 //! Thalweg: a streaming inference engine.
 
 pub mod clock;
+pub mod device;
+pub mod engine;
 pub mod error;
+pub mod metrics;
+pub mod queue;
+pub mod reply;
 pub mod tensor;

@@ -3,11 +3,13 @@
 
 mod datatype;
 mod output;
+mod payload;
 pub mod reduce;
 mod signature;
 
 pub use datatype::DataType;
 pub use output::{BatchOutput, Column, Rows, Slice, Storage};
+pub use payload::{ByteWindow, Payload};
 pub use signature::{Dim, Fit, GroupKey, Offered, Signature, TensorSpec};
 
 /// The dimensions of a tensor on the wire.

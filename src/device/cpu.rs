@@ -1,0 +1,225 @@
+//! Batches in host memory.
+
+use ndarray::{ArrayView3, ArrayViewMut3, s};
+use smallvec::SmallVec;
+
+use super::{Device, TensorView};
+use crate::error::{Code, Error, Result};
+use crate::tensor::{ByteWindow, DataType, GroupKey, Payload, Shape, Signature, TensorSpec, element_count};
+
+pub struct Cpu {
+    inputs: Vec<Input>,
+    rows: usize,
+    filled: usize,
+}
+
+/// One input's batch tensor, reused from batch to batch.
+struct Input {
+    spec: TensorSpec,
+    window: Option<ByteWindow>,
+    shape: Shape,
+    // Words, so that every datatype is aligned.
+    words: Vec<u64>,
+    // `BYTES` have no fixed size; they are joined in wire form.
+    strings: Vec<u8>,
+}
+
+impl Cpu {
+    /// A device for models of this signature; `windows` gives each input's conversion of plain messages.
+    pub fn new(signature: &Signature, windows: &[Option<ByteWindow>]) -> Self {
+        let window = |index: usize| windows.get(index).cloned().flatten();
+        let input = |(index, spec): (usize, &TensorSpec)| Input {
+            spec: spec.clone(),
+            window: window(index),
+            shape: Shape::new(),
+            words: Vec::new(),
+            strings: Vec::new(),
+        };
+        Self { inputs: signature.inputs.iter().enumerate().map(input).collect(), rows: 0, filled: 0 }
+    }
+}
+
+impl Device for Cpu {
+    fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()> {
+        let mut dynamic = key.0.iter().copied();
+        (self.rows, self.filled) = (rows, 0);
+        for input in &mut self.inputs {
+            input.begin(rows, &mut dynamic)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, rows: usize, payloads: &[Payload]) -> Result<()> {
+        if self.filled + rows > self.rows || payloads.len() != self.inputs.len() {
+            return Err(Error::new(Code::Internal, "a request does not fit its batch"));
+        }
+        for (input, payload) in self.inputs.iter_mut().zip(payloads) {
+            match payload {
+                Payload::Rows(bytes) => input.put_rows(self.filled, rows, bytes)?,
+                Payload::Message(message) => input.put_message(self.filled, message)?,
+            }
+        }
+        self.filled += rows;
+        Ok(())
+    }
+
+    fn inputs(&mut self) -> SmallVec<[TensorView<'_>; 4]> {
+        self.inputs.iter().map(Input::view).collect()
+    }
+}
+
+fn misfit(spec: &TensorSpec) -> Error {
+    Error::new(Code::Internal, format!("a request's bytes for '{}' are not its rows", spec.name))
+}
+
+impl Input {
+    fn begin(&mut self, rows: usize, dynamic: &mut impl Iterator<Item = usize>) -> Result<()> {
+        self.shape = self.spec.batch_shape(rows, dynamic);
+        self.strings.clear();
+        if let Some(size) = self.spec.datatype.size() {
+            let bytes = element_count(&self.shape).and_then(|count| count.checked_mul(size));
+            let bytes = bytes.ok_or_else(|| Error::new(Code::ShapeOverflow, "the batch is too large"))?;
+            self.words.resize(bytes.div_ceil(size_of::<u64>()), 0);
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.spec.datatype.size().unwrap_or(0)
+    }
+
+    fn put_rows(&mut self, start: usize, rows: usize, payload: &[u8]) -> Result<()> {
+        let Some(size) = self.spec.datatype.size() else {
+            self.strings.extend_from_slice(payload);
+            return Ok(());
+        };
+        let total = self.bytes();
+        let batch = &mut bytemuck::cast_slice_mut(&mut self.words)[..total];
+        let Some(axis) = self.spec.batch_axis else {
+            // Without a batch axis a batch is one request.
+            return if payload.len() == total {
+                batch.copy_from_slice(payload);
+                Ok(())
+            } else {
+                Err(misfit(&self.spec))
+            };
+        };
+        let outer: usize = self.shape[..axis].iter().product();
+        let inner: usize = self.shape[axis + 1..].iter().product::<usize>() * size;
+        if outer == 1 {
+            let place = batch.get_mut(start * inner..(start + rows) * inner);
+            let place =
+                place.filter(|place| place.len() == payload.len()).ok_or_else(|| misfit(&self.spec))?;
+            place.copy_from_slice(payload);
+            return Ok(());
+        }
+        let payload =
+            ArrayView3::from_shape((outer, rows, inner), payload).map_err(|_| misfit(&self.spec))?;
+        let mut batch = ArrayViewMut3::from_shape((outer, self.shape[axis], inner), batch)
+            .map_err(|_| misfit(&self.spec))?;
+        batch.slice_mut(s![.., start..start + rows, ..]).assign(&payload);
+        Ok(())
+    }
+
+    fn put_message(&mut self, start: usize, message: &[u8]) -> Result<()> {
+        let Some(window) = &self.window else { return Err(misfit(&self.spec)) };
+        let width = window.width();
+        let elements = start * width..(start + 1) * width;
+        let row = window.row(message);
+        let words = &mut self.words;
+        macro_rules! fill {
+            ($type:ty, $convert:expr) => {{
+                let batch: &mut [$type] = bytemuck::cast_slice_mut(words);
+                let place = batch.get_mut(elements).ok_or_else(|| misfit(&self.spec))?;
+                for (element, value) in place.iter_mut().zip(row) {
+                    *element = $convert(value);
+                }
+            }};
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "checked when configured"
+        )]
+        match self.spec.datatype {
+            DataType::Int32 => fill!(i32, |value| value as i32),
+            DataType::Int64 => fill!(i64, |value| value),
+            DataType::Fp32 => fill!(f32, |value| value as f32),
+            _ => return Err(misfit(&self.spec)),
+        }
+        Ok(())
+    }
+
+    fn view(&self) -> TensorView<'_> {
+        let data = match self.spec.datatype.size() {
+            Some(_) => &bytemuck::cast_slice(&self.words)[..self.bytes()],
+            None => &self.strings[..],
+        };
+        TensorView { datatype: self.spec.datatype, shape: self.shape.clone(), data }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Dim;
+    use bytes::Bytes;
+
+    fn device(datatype: DataType, dims: &[Dim], batch_axis: Option<usize>) -> Cpu {
+        let spec = TensorSpec { name: "x".into(), datatype, dims: dims.to_vec(), batch_axis };
+        let signature = Signature { inputs: vec![spec], outputs: vec![], max_batch_size: 8 };
+        let window = ByteWindow { head: 2, tail: 1, block: 8, strip: true, pad: -1 };
+        Cpu::new(&signature, &[Some(window)])
+    }
+
+    fn gather(device: &mut Cpu, key: &[usize], requests: &[(usize, &[u8])]) -> Result<(Vec<usize>, Vec<u8>)> {
+        device.begin(requests.iter().map(|request| request.0).sum(), &GroupKey(key.into()))?;
+        for &(rows, bytes) in requests {
+            device.put(rows, &[Payload::Rows(Bytes::copy_from_slice(bytes))])?;
+        }
+        let [view] = &device.inputs()[..] else { panic!("one input") };
+        Ok((view.shape.to_vec(), view.data.to_vec()))
+    }
+
+    #[test]
+    fn rows_are_joined_along_any_axis() {
+        use Dim::{Dynamic, Fixed};
+        let mut first = device(DataType::Uint8, &[Dynamic, Fixed(2)], Some(0));
+        let requests: &[(usize, &[u8])] = &[(1, &[1, 2]), (2, &[3, 4, 5, 6])];
+        assert_eq!(gather(&mut first, &[], requests).unwrap(), (vec![3, 2], vec![1, 2, 3, 4, 5, 6]));
+        // The buffer is reused: a smaller batch behind a larger one shows only its own rows.
+        assert_eq!(gather(&mut first, &[], &[(1, &[9, 8])]).unwrap(), (vec![1, 2], vec![9, 8]));
+
+        let mut second = device(DataType::Uint8, &[Fixed(2), Dynamic, Dynamic], Some(1));
+        let requests: &[(usize, &[u8])] = &[(1, &[1, 2]), (2, &[3, 4, 5, 6])];
+        assert_eq!(gather(&mut second, &[1], requests).unwrap(), (vec![2, 3, 1], vec![1, 3, 4, 2, 5, 6]));
+
+        let mut last = device(DataType::Uint8, &[Fixed(2), Dynamic], Some(1));
+        let requests: &[(usize, &[u8])] = &[(1, &[1, 2]), (2, &[3, 4, 5, 6])];
+        assert_eq!(gather(&mut last, &[], requests).unwrap(), (vec![2, 3], vec![1, 3, 4, 2, 5, 6]));
+
+        let mut alone = device(DataType::Uint8, &[Dynamic, Dynamic], None);
+        assert_eq!(gather(&mut alone, &[1, 2], &[(1, &[7, 8])]).unwrap(), (vec![1, 2], vec![7, 8]));
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_rows_are_refused() {
+        let mut device = device(DataType::Int32, &[Dim::Dynamic, Dim::Fixed(2)], Some(0));
+        assert!(gather(&mut device, &[], &[(1, &[0; 7])]).is_err());
+        assert!(gather(&mut device, &[], &[(1, &[0; 16])]).is_err());
+        device.begin(1, &GroupKey::default()).unwrap();
+        assert!(device.put(2, &[Payload::Rows(Bytes::from_static(&[0; 16]))]).is_err());
+        assert!(device.put(1, &[]).is_err());
+    }
+
+    #[test]
+    fn messages_become_windows() {
+        let mut device = device(DataType::Int32, &[Dim::Dynamic, Dim::Fixed(3)], Some(0));
+        device.begin(2, &GroupKey::default()).unwrap();
+        for message in ["abc", " "] {
+            device.put(1, &[Payload::Message(Bytes::from_static(message.as_bytes()))]).unwrap();
+        }
+        let [view] = &device.inputs()[..] else { panic!("one input") };
+        assert_eq!(bytemuck::cast_slice::<u8, i32>(view.data), [97, 98, 99, -1, -1, -1]);
+    }
+}

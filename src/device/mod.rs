@@ -1,0 +1,32 @@
+//! The work on either side of the model.
+//!
+//! A lane owns one device. For each batch it begins, puts the rows of each request, and hands the joined
+//! tensors to the engine. `cpu` copies each row once, from the received message into the reused batch tensor.
+
+mod cpu;
+
+pub use cpu::Cpu;
+use smallvec::SmallVec;
+
+use crate::error::Result;
+use crate::tensor::{DataType, GroupKey, Payload, Shape};
+
+/// A tensor that an engine reads.
+#[derive(Debug)]
+pub struct TensorView<'a> {
+    pub datatype: DataType,
+    pub shape: Shape,
+    /// Aligned for the datatype.
+    pub data: &'a [u8],
+}
+
+pub trait Device: Send {
+    /// Starts a batch of `rows` rows whose dynamic dimensions are those of `key`.
+    fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()>;
+
+    /// Puts the next `rows` rows, one payload for each input.
+    fn put(&mut self, rows: usize, payloads: &[Payload]) -> Result<()>;
+
+    /// The batch, one tensor for each input of the model's signature.
+    fn inputs(&mut self) -> SmallVec<[TensorView<'_>; 4]>;
+}

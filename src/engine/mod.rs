@@ -1,0 +1,35 @@
+//! A loaded model, and one running half of it for each lane.
+//!
+//! The only module that names `ort`. An [`Engine`] is shared (`&self`); each lane starts its own [`Running`]
+//! half and is its sole owner (`&mut self`).
+
+mod graph;
+pub mod onnx;
+
+use crate::device::TensorView;
+use crate::error::Result;
+use crate::tensor::{BatchOutput, DataType, Shape, Signature};
+
+pub use graph::{Graph, Port, PortDim};
+
+/// An input that the model needs and no client gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constant {
+    pub name: String,
+    pub datatype: DataType,
+    pub shape: Shape,
+    /// Little-endian elements.
+    pub data: Vec<u8>,
+}
+
+/// A model that is loaded.
+pub trait Engine: Send + Sync {
+    /// Makes the running half for one lane.
+    fn start(&self, signature: &Signature, constants: &[Constant]) -> Result<Box<dyn Running>>;
+}
+
+/// A model that runs, owned by one lane.
+pub trait Running: Send {
+    /// Runs one batch: one tensor for each input of the signature, in its order.
+    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<BatchOutput>;
+}

@@ -1,0 +1,115 @@
+//! Every metric that Thalweg exports, declared once: names, units, labels and buckets.
+//!
+//! Names and units follow Prometheus' conventions. Handles are made when a model or the server starts, so
+//! that the path of a request only touches atomics.
+
+mod model;
+mod net;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+pub use model::{ModelMetrics, Outcome, Stage, Statistics};
+pub use net::{NetMetrics, Side};
+
+pub(crate) const REQUESTS: &str = "thalweg_requests_total";
+pub(crate) const BATCH_SIZE: &str = "thalweg_batch_size";
+pub(crate) const QUEUE_SECONDS: &str = "thalweg_queue_duration_seconds";
+pub(crate) const COMPUTE_SECONDS: &str = "thalweg_compute_duration_seconds";
+pub(crate) const REQUEST_SECONDS: &str = "thalweg_request_duration_seconds";
+pub(crate) const QUEUE_DEPTH: &str = "thalweg_queue_depth";
+pub(crate) const FAILED_RUNS: &str = "thalweg_failed_runs_total";
+pub(crate) const MODEL_INFO: &str = "thalweg_model_info";
+pub(crate) const BUILD_INFO: &str = "thalweg_build_info";
+pub(crate) const CONNECTIONS: &str = "thalweg_connections";
+pub(crate) const CONNECTIONS_OPENED: &str = "thalweg_connections_opened_total";
+pub(crate) const CONNECTIONS_CLOSED: &str = "thalweg_connections_closed_total";
+pub(crate) const HTTP_REQUESTS: &str = "thalweg_http_requests_total";
+pub(crate) const MESSAGES: &str = "thalweg_messages_total";
+pub(crate) const MESSAGE_BYTES: &str = "thalweg_message_bytes_total";
+pub(crate) const REQUEST_MEMORY: &str = "thalweg_request_memory_bytes";
+
+const BATCH_BUCKETS: &[f64] = &[
+    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0,
+    1024.0,
+];
+
+/// From 10 µs, where one small run ends, to 10 s, where a client has long gone; 1-2-5 steps.
+const SECONDS_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2,
+    0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+/// All metrics of one server; a process may hold several servers, each with its own.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    pub net: NetMetrics,
+}
+
+impl Metrics {
+    pub fn new() -> Result<Arc<Self>, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(BATCH_SIZE.into()), BATCH_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS_BUCKETS)?
+            .build_recorder();
+        let net = ::metrics::with_local_recorder(&recorder, || {
+            describe();
+            ::metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            NetMetrics::new()
+        });
+        let handle = recorder.handle();
+        Ok(Arc::new(Self { recorder, handle, net }))
+    }
+
+    pub fn model(self: &Arc<Self>, name: &str, version: &str) -> Arc<ModelMetrics> {
+        Arc::new(ModelMetrics::new(self, name, version))
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded histogram samples into their buckets; to be called every few seconds, or samples pile
+    /// up between scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    fn make<T>(&self, make: impl FnOnce() -> T) -> T {
+        ::metrics::with_local_recorder(&self.recorder, make)
+    }
+}
+
+fn describe() {
+    use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+    describe_counter!(REQUESTS, "Inference requests answered, by outcome and, for errors, their code");
+    describe_histogram!(BATCH_SIZE, Unit::Count, "Rows in each batch that was run");
+    describe_histogram!(
+        QUEUE_SECONDS,
+        Unit::Seconds,
+        "Time from a request's arrival to the start of its batch"
+    );
+    describe_histogram!(COMPUTE_SECONDS, Unit::Seconds, "Time a batch spends in each stage of its lane");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from a request's arrival to its encoded answer"
+    );
+    describe_gauge!(QUEUE_DEPTH, Unit::Count, "Requests that wait for a lane");
+    describe_counter!(FAILED_RUNS, "Runs that failed; a failed batch is run again in halves");
+    describe_gauge!(MODEL_INFO, "A served model and its settings; always 1");
+    describe_gauge!(BUILD_INFO, "The server's version; always 1");
+    describe_gauge!(CONNECTIONS, Unit::Count, "Open WebSocket connections, by endpoint");
+    describe_counter!(CONNECTIONS_OPENED, "WebSocket connections opened, by endpoint");
+    describe_counter!(CONNECTIONS_CLOSED, "WebSocket connections closed, by endpoint and close code");
+    describe_counter!(HTTP_REQUESTS, "HTTP requests answered, by route and status");
+    describe_counter!(MESSAGES, "WebSocket messages, by direction");
+    describe_counter!(MESSAGE_BYTES, Unit::Bytes, "Payload bytes of WebSocket messages, by direction");
+    describe_gauge!(REQUEST_MEMORY, Unit::Bytes, "Payload bytes of requests that wait");
+}

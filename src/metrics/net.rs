@@ -1,0 +1,84 @@
+//! What is counted of sockets.
+
+use std::sync::Arc;
+
+use ::metrics::{Counter, Gauge};
+
+use super::{
+    CONNECTIONS, CONNECTIONS_CLOSED, CONNECTIONS_OPENED, HTTP_REQUESTS, MESSAGE_BYTES, MESSAGES, Metrics,
+};
+
+/// One direction of a connection.
+pub struct Side {
+    messages: Counter,
+    bytes: Counter,
+}
+
+impl Side {
+    fn new(direction: &'static str) -> Self {
+        Self {
+            messages: ::metrics::counter!(MESSAGES, "direction" => direction),
+            bytes: ::metrics::counter!(MESSAGE_BYTES, "direction" => direction),
+        }
+    }
+
+    pub fn count(&self, messages: u64, bytes: usize) {
+        self.messages.increment(messages);
+        self.bytes.increment(bytes as u64);
+    }
+}
+
+pub struct NetMetrics {
+    pub received: Side,
+    pub sent: Side,
+    pub memory: Gauge,
+}
+
+impl NetMetrics {
+    pub(super) fn new() -> Self {
+        Self {
+            received: Side::new("received"),
+            sent: Side::new("sent"),
+            memory: ::metrics::gauge!(super::REQUEST_MEMORY),
+        }
+    }
+}
+
+/// Counts a connection as open until it is closed.
+pub struct OpenConnection {
+    metrics: Arc<Metrics>,
+    endpoint: &'static str,
+    open: Gauge,
+}
+
+impl OpenConnection {
+    pub fn close(self, code: u16) {
+        let (endpoint, code) = (self.endpoint, code.to_string());
+        self.metrics.make(|| {
+            ::metrics::counter!(CONNECTIONS_CLOSED, "endpoint" => endpoint, "code" => code).increment(1);
+        });
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
+    }
+}
+
+impl Metrics {
+    pub fn http_request(&self, route: &'static str, status: u16) {
+        self.make(|| {
+            ::metrics::counter!(HTTP_REQUESTS, "route" => route, "status" => status.to_string()).increment(1);
+        });
+    }
+
+    pub fn connection_opened(self: &Arc<Self>, endpoint: &'static str) -> OpenConnection {
+        let open = self.make(|| {
+            ::metrics::counter!(CONNECTIONS_OPENED, "endpoint" => endpoint).increment(1);
+            ::metrics::gauge!(CONNECTIONS, "endpoint" => endpoint)
+        });
+        open.increment(1.0);
+        OpenConnection { metrics: Arc::clone(self), endpoint, open }
+    }
+}

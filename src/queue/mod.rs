@@ -1,0 +1,31 @@
+//! Handing requests from connections to the lanes of a model.
+//!
+//! A bounded lock-free channel a model. What bounds it is admission: a request takes a place in the queue
+//! and its bytes of the server's memory for requests before it is sent, so the channel itself never fills.
+
+mod admission;
+mod producer;
+
+pub use admission::{Memory, Permit, Places};
+pub use producer::{Draft, Producer, channel};
+
+use smallvec::SmallVec;
+
+use crate::clock::Time;
+use crate::reply::Ticket;
+use crate::tensor::{GroupKey, Payload};
+
+/// One request on its way to a lane. It owns all that it holds: dropping it gives back its place and its
+/// memory, and answers its client.
+pub struct Request {
+    /// One for each input of the model's signature, in its order.
+    pub payloads: SmallVec<[Payload; 2]>,
+    pub rows: usize,
+    pub key: GroupKey,
+    /// 0 is the most urgent.
+    pub priority: usize,
+    pub enqueued: Time,
+    pub deadline: Option<Time>,
+    pub permit: Permit,
+    pub ticket: Ticket,
+}

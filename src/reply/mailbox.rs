@@ -1,0 +1,212 @@
+//! The answers of one connection, put back into the order of its requests.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::Answer;
+use super::ticket::{Deliver, Ticket};
+
+/// Holds the requests of one connection that are not yet answered to its client, at most `window`.
+///
+/// `C` is what the connection needs to encode an answer (its `id`, the outputs asked for, …).
+pub struct Mailbox<C> {
+    state: Mutex<State<C>>,
+    window: usize,
+    closed: AtomicBool,
+}
+
+struct State<C> {
+    /// The sequence number of the first slot.
+    first: u64,
+    slots: VecDeque<Slot<C>>,
+    /// No more requests will come.
+    finished: bool,
+    /// Waits for the first slot's answer.
+    writer: Option<Waker>,
+    /// Waits for room in the window.
+    reader: Option<Waker>,
+}
+
+struct Slot<C> {
+    context: C,
+    answer: Option<Answer>,
+}
+
+impl<C: Send + 'static> Mailbox<C> {
+    pub fn new(window: usize) -> Arc<Self> {
+        let slots = VecDeque::new();
+        let state = State { first: 0, slots, finished: false, writer: None, reader: None };
+        Arc::new(Self { state: Mutex::new(state), window: window.max(1), closed: AtomicBool::new(false) })
+    }
+
+    /// Ready when the window has room for one more request.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.slots.len() < self.window {
+            return Poll::Ready(());
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes the next place in the order of answers.
+    pub fn issue(self: &Arc<Self>, context: C) -> Ticket {
+        let mut state = self.state.lock();
+        let sequence = state.first + state.slots.len() as u64;
+        state.slots.push_back(Slot { context, answer: None });
+        drop(state);
+        Ticket::new(Arc::clone(self) as Arc<dyn Deliver>, sequence)
+    }
+
+    /// Moves all answers whose turn it is into `ready`, in order; `Ready(false)` once there will be no more.
+    pub fn poll_answers(&self, cx: &mut Context<'_>, ready: &mut Vec<(C, Answer)>) -> Poll<bool> {
+        let mut state = self.state.lock();
+        let was_full = state.slots.len() >= self.window;
+        let before = ready.len();
+        while state.slots.front().is_some_and(|slot| slot.answer.is_some()) {
+            if let Some(Slot { context, answer: Some(answer) }) = state.slots.pop_front() {
+                state.first += 1;
+                ready.push((context, answer));
+            }
+        }
+        if ready.len() > before {
+            let reader = if was_full { state.reader.take() } else { None };
+            drop(state);
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+            return Poll::Ready(true);
+        }
+        if state.finished && state.slots.is_empty() {
+            return Poll::Ready(false);
+        }
+        state.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// No more requests will come; answers that are owed still leave.
+    pub fn finish(&self) {
+        let writer = {
+            let mut state = self.state.lock();
+            state.finished = true;
+            state.writer.take()
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    /// The client has gone: whoever still works for it may stop.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+impl<C: Send> Deliver for Mailbox<C> {
+    fn deliver(&self, sequence: u64, answer: Answer) -> Option<Waker> {
+        let mut state = self.state.lock();
+        let index = usize::try_from(sequence.checked_sub(state.first)?).ok()?;
+        state.slots.get_mut(index)?.answer = Some(answer);
+        // An answer behind an unanswered one leaves with it later; nobody needs to wake for it.
+        if index == 0 { state.writer.take() } else { None }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Code, Error};
+    use crate::reply::Wakes;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn error(text: &'static str) -> Answer {
+        Err(Error::new(Code::InferenceFailed, text))
+    }
+
+    fn take(mailbox: &Mailbox<u32>, counter: &Arc<Counter>) -> (Poll<bool>, Vec<(u32, String)>) {
+        let waker = Waker::from(Arc::clone(counter));
+        let mut ready = Vec::new();
+        let poll = mailbox.poll_answers(&mut Context::from_waker(&waker), &mut ready);
+        (
+            poll,
+            ready.into_iter().map(|(context, answer)| (context, answer.unwrap_err().to_string())).collect(),
+        )
+    }
+
+    #[test]
+    fn answers_leave_in_the_order_of_requests_with_one_wake() {
+        let counter = Arc::new(Counter::default());
+        let mailbox = Mailbox::new(8);
+        let [a, b, c] = [1, 2, 3].map(|context| mailbox.issue(context));
+        assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
+
+        let mut wakes = Wakes::default();
+        c.answer(error("c"), &mut wakes);
+        assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
+        a.answer(error("a"), &mut wakes);
+        b.answer(error("b"), &mut wakes);
+        assert_eq!(counter.0.load(Ordering::Relaxed), 0, "wakes fire together");
+        drop(wakes);
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        let answers = vec![(1, "a".into()), (2, "b".into()), (3, "c".into())];
+        assert_eq!(take(&mailbox, &counter), (Poll::Ready(true), answers));
+    }
+
+    #[test]
+    fn a_dropped_ticket_is_an_answer() {
+        let counter = Arc::new(Counter::default());
+        let mailbox = Mailbox::new(8);
+        drop(mailbox.issue(1));
+        let answers = vec![(1, "the request was lost inside the server".into())];
+        assert_eq!(take(&mailbox, &counter), (Poll::Ready(true), answers));
+    }
+
+    #[test]
+    fn a_full_window_wakes_its_reader_when_an_answer_leaves() {
+        let (reader, writer) = (Arc::new(Counter::default()), Arc::new(Counter::default()));
+        let waker = Waker::from(Arc::clone(&reader));
+        let mailbox = Mailbox::new(2);
+        let mut cx = Context::from_waker(&waker);
+        let first = mailbox.issue(1);
+        assert!(mailbox.poll_room(&mut cx).is_ready());
+        let _second = mailbox.issue(2);
+        assert!(mailbox.poll_room(&mut cx).is_pending());
+        first.refuse(Error::new(Code::QueueFull, "full"));
+        assert_eq!(reader.0.load(Ordering::Relaxed), 0);
+        let _ = take(&mailbox, &writer);
+        assert_eq!(reader.0.load(Ordering::Relaxed), 1);
+        assert!(mailbox.poll_room(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn a_finished_mailbox_gives_what_it_owes_then_ends() {
+        let counter = Arc::new(Counter::default());
+        let mailbox = Mailbox::new(2);
+        let ticket = mailbox.issue(1);
+        mailbox.finish();
+        assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
+        ticket.refuse(Error::new(Code::ShuttingDown, "bye"));
+        assert_eq!(take(&mailbox, &counter), (Poll::Ready(true), vec![(1, "bye".into())]));
+        assert_eq!(take(&mailbox, &counter), (Poll::Ready(false), vec![]));
+        mailbox.close();
+        assert!(mailbox.issue(2).is_gone());
+    }
+}
