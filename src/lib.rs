@@ -1,6 +1,7 @@
 //! Thalweg: a streaming inference engine.
 
 pub mod clock;
+pub mod config;
 pub mod device;
 pub mod engine;
 pub mod error;

@@ -1,0 +1,187 @@
+//! Every setting, declared once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::{ByteSize, ConfigError};
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $(#[arg($($arg:tt)+)])? $name:ident / $env:literal : $type:ty = $default:expr;)+) => {
+        /// Settings as given: what is absent has its default. The same fields are flags, variables of the
+        /// environment and keys of the TOML file.
+        #[derive(Debug, Default, Clone, PartialEq, Args, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct RawSettings {
+            $(
+                $(#[doc = $doc])+
+                #[arg(long, env = $env, $($($arg)+)?)]
+                pub $name: Option<$type>,
+            )+
+        }
+
+        /// Settings that are complete.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl RawSettings {
+            /// The variables of the environment that are settings.
+            pub const VARIABLES: &[&str] = &[$($env,)+];
+
+            /// These settings, completed by others that give way to them.
+            #[must_use]
+            pub fn or(self, others: Self) -> Self {
+                Self { $($name: self.$name.or(others.$name),)+ }
+            }
+
+            fn complete(self) -> Settings {
+                Settings { $($name: self.$name.unwrap_or_else(|| $default),)+ }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Address to listen on; port 0 picks a free one and prints it [default: 127.0.0.1:8080]
+    #[arg(value_name = "ADDRESS:PORT")]
+    listen / "THALWEG_LISTEN": SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    /// Folders of models, several by repeating the flag or with commas [default: models]
+    #[arg(value_name = "FOLDER", value_delimiter = ',')]
+    model_repository / "THALWEG_MODEL_REPOSITORY": Vec<PathBuf> = vec![PathBuf::from("models")];
+    /// Model served on `/` [default: the only model, or the only one with `[stream]`]
+    #[arg(value_name = "MODEL")]
+    default_model / "THALWEG_DEFAULT_MODEL": String = String::new();
+    /// ONNX Runtime's shared library [default: runtime/libonnxruntime.so.1.32.0]
+    #[arg(value_name = "FILE")]
+    onnxruntime / "THALWEG_ONNXRUNTIME": PathBuf = PathBuf::from("runtime/libonnxruntime.so.1.32.0");
+    /// Threads that serve sockets [default: one for each core]
+    #[arg(value_name = "COUNT")]
+    threads / "THALWEG_THREADS": usize = std::thread::available_parallelism().map_or(1, usize::from);
+    /// Largest message or HTTP body [default: 16MiB]
+    #[arg(value_name = "SIZE")]
+    max_message_size / "THALWEG_MAX_MESSAGE_SIZE": ByteSize = ByteSize(16 << 20);
+    /// Requests of one connection that may be unanswered; past it the socket is not read [default: 128]
+    #[arg(value_name = "COUNT")]
+    max_requests_per_connection / "THALWEG_MAX_REQUESTS_PER_CONNECTION": usize = 128;
+    /// Memory that the payloads of waiting requests may fill, in all [default: 1GiB]
+    #[arg(value_name = "SIZE")]
+    max_request_memory / "THALWEG_MAX_REQUEST_MEMORY": ByteSize = ByteSize(1 << 30);
+    /// Seconds that a client may take to send its HTTP request [default: 30]
+    #[arg(value_name = "SECONDS")]
+    request_timeout / "THALWEG_REQUEST_TIMEOUT": u64 = 30;
+    /// What is logged: error, warn, info, debug, trace, or directives for single modules [default: info]
+    #[arg(value_name = "FILTER")]
+    log / "THALWEG_LOG": String = "info".to_owned();
+    /// How log lines look [default: text]
+    #[arg(value_enum)]
+    log_format / "THALWEG_LOG_FORMAT": LogFormat = LogFormat::Text;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// The variables that tests, the Makefile and `--config` use beside the settings.
+const OTHER_VARIABLES: &[&str] = &["THALWEG_CONFIG", "THALWEG_BIN", "THALWEG_SEED"];
+
+impl RawSettings {
+    /// Reads the TOML file; flags and the environment have been read by the command line.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let malformed = |why: toml::de::Error| ConfigError::Malformed {
+            path: path.to_owned(),
+            why: why.to_string().trim_end().to_owned(),
+        };
+        toml::from_str(&text).map_err(malformed)
+    }
+
+    /// A misspelt variable would be ignored in silence; this one is not.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn check_environment() -> Result<(), ConfigError> {
+        let known = |name: &str| Self::VARIABLES.contains(&name) || OTHER_VARIABLES.contains(&name);
+        let ours = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        match ours.filter(|name| name.starts_with("THALWEG_")).find(|name| !known(name)) {
+            Some(name) => Err(ConfigError::UnknownVariable(name)),
+            None => Ok(()),
+        }
+    }
+
+    pub fn validate(self) -> Result<Settings, ConfigError> {
+        let settings = self.complete();
+        let positive = [
+            ("threads", settings.threads),
+            ("max_message_size", settings.max_message_size.0),
+            ("max_requests_per_connection", settings.max_requests_per_connection),
+            ("max_request_memory", settings.max_request_memory.0),
+            ("request_timeout", usize::try_from(settings.request_timeout).unwrap_or(usize::MAX)),
+        ];
+        if let Some((setting, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            let wanted = "at least 1 is needed";
+            return Err(ConfigError::Invalid { setting, found: "0".into(), wanted });
+        }
+        if settings.max_request_memory < settings.max_message_size {
+            let found = settings.max_request_memory.to_string();
+            let wanted = "it must hold at least one message of max_message_size";
+            return Err(ConfigError::Invalid { setting: "max_request_memory", found, wanted });
+        }
+        Ok(settings)
+    }
+}
+
+impl Settings {
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check(toml: &str, expect: Expect) {
+        let outcome = match toml::from_str::<RawSettings>(toml) {
+            Err(error) => error.to_string(),
+            Ok(raw) => match raw.validate() {
+                Err(error) => error.to_string(),
+                Ok(settings) => format!("{} {}", settings.listen, settings.max_message_size),
+            },
+        };
+        expect.assert_eq(outcome.trim_end());
+    }
+
+    #[test]
+    fn files_are_checked() {
+        check("", expect!["127.0.0.1:8080 16MiB"]);
+        check("listen = '0.0.0.0:1'\nmax_message_size = '1KiB'", expect!["0.0.0.0:1 1KiB"]);
+        check("threads = 0", expect!["threads: 0 was given, at least 1 is needed"]);
+        check(
+            "max_request_memory = 5",
+            expect![[r"max_request_memory: 5 was given, it must hold at least one message of max_message_size"]],
+        );
+        check("listn = 'x'", expect![[r"
+            TOML parse error at line 1, column 1
+              |
+            1 | listn = 'x'
+              | ^^^^^
+            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `onnxruntime`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `log`, `log_format`"]]);
+    }
+
+    #[test]
+    fn earlier_sources_win() {
+        let flag = RawSettings { threads: Some(3), ..RawSettings::default() };
+        let file = RawSettings { threads: Some(5), log: Some("warn".into()), ..RawSettings::default() };
+        let settings = flag.or(file).validate().unwrap();
+        assert_eq!((settings.threads, settings.log.as_str()), (3, "warn"));
+    }
+}

@@ -1,0 +1,229 @@
+//! From what the model file says and what `model.toml` corrects to what is served.
+
+use super::file::{BatchAxis, ModelFile, TensorFile};
+use super::{FieldError, constant};
+use crate::engine::{Constant, Graph, Port, PortDim};
+use crate::tensor::{Dim, Signature, TensorSpec};
+
+/// Rows that a batch holds where nobody has said or measured otherwise.
+const DEFAULT_MAX_BATCH_SIZE: usize = 32;
+
+/// A model's signature and the inputs that clients do not see.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Derived {
+    pub signature: Signature,
+    pub constants: Vec<Constant>,
+}
+
+/// Joins the two; where they do not agree, the error names the field that would mend it.
+pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
+    known("inputs", &file.inputs, &graph.inputs)?;
+    known("outputs", &file.outputs, &graph.outputs)?;
+    let settings = |files: &std::collections::BTreeMap<String, TensorFile>, port: &Port| {
+        files.get(&port.name).cloned().unwrap_or_default()
+    };
+
+    let mut constants = Vec::new();
+    let mut inputs = Vec::new();
+    for port in &graph.inputs {
+        match settings(&file.inputs, port).constant {
+            Some(value) => constants.push(constant::build(port, &value)?),
+            None => inputs.push(port),
+        }
+    }
+    let batch = if file.max_batch_size == Some(0) { None } else { BatchDim::find(&inputs) };
+    let spec = |section: &str, port: &Port, file: &TensorFile| {
+        let datatype = port.datatype.ok_or_else(|| {
+            let field = format!("{section}.{}", port.name);
+            FieldError::new(field, "its type is none of the protocol's, so the model cannot be served")
+        })?;
+        let dims = port.dims.iter().map(|dim| match dim {
+            PortDim::Fixed(size) => Dim::Fixed(*size),
+            PortDim::Symbol(_) | PortDim::Unknown => Dim::Dynamic,
+        });
+        let batch_axis = match file.batch_axis {
+            Some(BatchAxis::Axis(axis)) => Some(axis),
+            Some(BatchAxis::None(_)) => None,
+            None => batch.as_ref().and_then(|batch| batch.axis(port)),
+        };
+        Ok(TensorSpec { name: port.name.clone(), datatype, dims: dims.collect(), batch_axis })
+    };
+    let inputs: Vec<_> = inputs
+        .into_iter()
+        .map(|port| spec("inputs", port, &settings(&file.inputs, port)))
+        .collect::<Result<_, FieldError>>()?;
+    let outputs: Vec<_> = graph
+        .outputs
+        .iter()
+        .map(|port| spec("outputs", port, &settings(&file.outputs, port)))
+        .collect::<Result<_, FieldError>>()?;
+
+    let mut signature = Signature { inputs, outputs, max_batch_size: 0 };
+    match batch_problem(&signature, file) {
+        None => signature.max_batch_size = file.max_batch_size.unwrap_or(DEFAULT_MAX_BATCH_SIZE),
+        // Nobody asked for batches: the model runs each request alone.
+        Some(_) if matches!(file.max_batch_size, None | Some(0)) => {
+            for spec in signature.inputs.iter_mut().chain(&mut signature.outputs) {
+                spec.batch_axis = None;
+            }
+        }
+        Some(problem) => return Err(problem),
+    }
+    Ok(Derived { signature, constants })
+}
+
+/// The dimension that a model's author meant as the batch.
+struct BatchDim<'a> {
+    symbol: Option<&'a str>,
+}
+
+impl<'a> BatchDim<'a> {
+    /// It is the first dimension of the first input that has a dynamic one there.
+    fn find(inputs: &[&'a Port]) -> Option<Self> {
+        inputs.iter().find_map(|port| match port.dims.first()? {
+            PortDim::Symbol(name) => Some(Self { symbol: Some(name) }),
+            PortDim::Unknown => Some(Self { symbol: None }),
+            PortDim::Fixed(_) => None,
+        })
+    }
+
+    /// In other tensors it is where its symbol stands; failing that, a dynamic first dimension.
+    fn axis(&self, port: &Port) -> Option<usize> {
+        let same = |dim: &PortDim| matches!((dim, self.symbol), (PortDim::Symbol(a), Some(b)) if a == b);
+        let first = |dim: &PortDim| !matches!(dim, PortDim::Fixed(_));
+        port.dims.iter().position(same).or_else(|| port.dims.first().is_some_and(first).then_some(0))
+    }
+}
+
+/// Why requests for this model cannot be joined, if they cannot.
+fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<FieldError> {
+    if file.max_batch_size == Some(0) {
+        return Some(FieldError::new("max_batch_size", "0 was given"));
+    }
+    let sides = [("inputs", &signature.inputs, &file.inputs), ("outputs", &signature.outputs, &file.outputs)];
+    for (section, specs, files) in sides {
+        for spec in specs {
+            let field = format!("{section}.{}.batch_axis", spec.name);
+            let explicit = files.get(&spec.name).and_then(|file| file.batch_axis);
+            let why = match spec.batch_axis {
+                Some(axis) if axis >= spec.dims.len() => {
+                    format!("{axis} was given, the tensor has {} dimensions", spec.dims.len())
+                }
+                Some(axis) if spec.dims[axis] != Dim::Dynamic => {
+                    format!("axis {axis} has a fixed size in the model file; export the model with it dynamic")
+                }
+                Some(axis) if axis != 0 && spec.datatype.size().is_none() => {
+                    format!("{axis} was given, BYTES can only be joined along axis 0")
+                }
+                None if section == "inputs" => "no axis could be found; name it".to_owned(),
+                None if explicit.is_none() => {
+                    "no axis could be found; name it, or write false if the output belongs to a whole batch"
+                        .to_owned()
+                }
+                _ => continue,
+            };
+            return Some(FieldError::new(field, why));
+        }
+    }
+    if signature.inputs.is_empty() {
+        return Some(FieldError::new("max_batch_size", "a model without inputs has nothing to join"));
+    }
+    None
+}
+
+fn known(
+    section: &str,
+    files: &std::collections::BTreeMap<String, TensorFile>,
+    ports: &[Port],
+) -> Result<(), FieldError> {
+    match files.keys().find(|name| ports.iter().all(|port| port.name != **name)) {
+        Some(name) => {
+            let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+            let why = format!("the model has no such tensor; it has {}", names.join(", "));
+            Err(FieldError::new(format!("{section}.{name}"), why))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DataType;
+    use expect_test::{Expect, expect};
+
+    /// Ports in short: `name[2,batch,?]`.
+    fn ports(text: &str) -> Vec<Port> {
+        let port = |text: &str| {
+            let (name, dims) = text.split_once('[').unwrap();
+            let dim = |dim: &str| match dim.parse() {
+                Ok(size) => PortDim::Fixed(size),
+                Err(_) if dim == "?" => PortDim::Unknown,
+                Err(_) => PortDim::Symbol(dim.into()),
+            };
+            let dims = dims.trim_end_matches(']').split(',').filter(|dim| !dim.is_empty()).map(dim).collect();
+            Port { name: name.into(), datatype: Some(DataType::Fp32), dims }
+        };
+        text.split_whitespace().map(port).collect()
+    }
+
+    fn check(inputs: &str, outputs: &str, toml: &str, expect: Expect) {
+        let graph = Graph { inputs: ports(inputs), outputs: ports(outputs) };
+        let text = match derive(&graph, &toml::from_str(toml).unwrap()) {
+            Err(error) => format!("{}: {}", error.field, error.why),
+            Ok(Derived { signature, constants }) => {
+                let show = |specs: &[TensorSpec]| {
+                    let one = |spec: &TensorSpec| match spec.batch_axis {
+                        Some(axis) => format!("{}@{axis}", spec.name),
+                        None => spec.name.clone(),
+                    };
+                    specs.iter().map(one).collect::<Vec<_>>().join(" ")
+                };
+                let Signature { inputs, outputs, max_batch_size } = &signature;
+                let constants: Vec<_> =
+                    constants.iter().map(|c| format!(" {}={:?}", c.name, c.data)).collect();
+                format!("{max_batch_size}: {} -> {}{}", show(inputs), show(outputs), constants.concat())
+            }
+        };
+        expect.assert_eq(&text);
+    }
+
+    #[test]
+    fn batch_axes_are_found_by_symbol_then_by_place() {
+        check("x[batch,4]", "y[batch,4]", "", expect!["32: x@0 -> y@0"]);
+        check("bytes[unk__1,8]", "label[unk__2,3]", "", expect!["32: bytes@0 -> label@0"]);
+        check("x[b,s] state[2,b,128]", "y[b,1] z[2,b,128]", "", expect!["32: x@0 state@1 -> y@0 z@1"]);
+        check("x[?,4]", "y[?,4]", "max_batch_size = 7", expect!["7: x@0 -> y@0"]);
+    }
+
+    #[test]
+    fn models_without_a_batch_axis_run_requests_alone() {
+        check("x[3,4]", "y[3,4]", "", expect!["0: x -> y"]);
+        check("x[b,4]", "sum[]", "", expect!["0: x -> sum"]);
+        check("x[b,4]", "y[b,4]", "max_batch_size = 0", expect!["0: x -> y"]);
+        check("x[b,4] n[4]", "y[b,4]", "", expect!["0: x n -> y"]);
+        check(
+            "x[3,4]",
+            "y[3,4]",
+            "max_batch_size = 2",
+            expect!["inputs.x.batch_axis: no axis could be found; name it"],
+        );
+    }
+
+    #[test]
+    fn configuration_corrects_the_file() {
+        let silero = ("input[?,?] state[2,?,128] sr[]", "output[?,1] stateN[?,?,?]");
+        let toml = "inputs.state.batch_axis = 1\noutputs.stateN.batch_axis = 1\ninputs.sr.constant = 2.5";
+        check(silero.0, silero.1, toml, expect!["32: input@0 state@1 -> output@0 stateN@1 sr=[0, 0, 32, 64]"]);
+        check("x[b,4]", "sum[]", "outputs.sum.batch_axis = false", expect!["32: x@0 -> sum"]);
+        check("x[b]", "y[b]", "inputs.z.batch_axis = 1", expect![[
+            "inputs.z: the model has no such tensor; it has x"
+        ]]);
+        check("x[b]", "y[b]", "inputs.x.batch_axis = 1\nmax_batch_size = 2", expect![[
+            "inputs.x.batch_axis: 1 was given, the tensor has 1 dimensions"
+        ]]);
+        check("x[4,b]", "y[b]", "inputs.x.batch_axis = 0\nmax_batch_size = 2", expect![[
+            "inputs.x.batch_axis: axis 0 has a fixed size in the model file; export the model with it dynamic"
+        ]]);
+    }
+}

@@ -1,0 +1,208 @@
+//! `model.toml` as it is written.
+//!
+//! Names and meanings are Triton's where Triton has them. `[inputs.NAME]` and `[outputs.NAME]` correct what
+//! is read from the model file; `[stream]` and `[output]` say how plain messages become an input, and what
+//! is told of an output.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::ModelConfigError;
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelFile {
+    /// Rows a run takes at the most; 0: the model has no batch axis.
+    pub max_batch_size: Option<usize>,
+    pub version_policy: VersionPolicy,
+    pub dynamic_batching: DynamicBatching,
+    pub instance_group: Vec<InstanceGroup>,
+    pub parameters: Parameters,
+    pub model_warmup: Vec<Warmup>,
+    pub inputs: BTreeMap<String, TensorFile>,
+    pub outputs: BTreeMap<String, TensorFile>,
+    pub stream: Option<StreamFile>,
+    pub output: Option<OutputFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum VersionPolicy {
+    All,
+    Latest { num_versions: usize },
+    Specific { versions: Vec<u64> },
+}
+
+impl Default for VersionPolicy {
+    fn default() -> Self {
+        Self::Latest { num_versions: 1 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DynamicBatching {
+    /// Sizes worth running at once, while there is still time to wait for more.
+    pub preferred_batch_size: Vec<usize>,
+    /// How long a free instance may leave a request waiting for others to join it.
+    pub max_queue_delay_microseconds: u64,
+    /// Requests that may wait; one more is answered `queue_full`.
+    pub max_queue_size: usize,
+    /// The time-out of requests that name none; 0: none.
+    pub default_timeout_microseconds: u64,
+    /// Levels of `priority`, 1 the most urgent; 0: requests may not name one.
+    pub priority_levels: usize,
+    /// The level of requests that name none; 0: the middle one.
+    pub default_priority_level: usize,
+}
+
+impl Default for DynamicBatching {
+    fn default() -> Self {
+        Self {
+            preferred_batch_size: Vec::new(),
+            max_queue_delay_microseconds: 0,
+            // Holds one request of each of a few thousand connections; at 1 ms a batch of 32 the last of
+            // them waits an eighth of a second.
+            max_queue_size: 4096,
+            default_timeout_microseconds: 0,
+            priority_levels: 0,
+            default_priority_level: 0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InstanceGroup {
+    pub kind: InstanceKind,
+    pub count: usize,
+}
+
+impl Default for InstanceGroup {
+    fn default() -> Self {
+        Self { kind: InstanceKind::Cpu, count: 1 }
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceKind {
+    #[default]
+    #[serde(alias = "KIND_CPU")]
+    Cpu,
+}
+
+/// Parameters of ONNX Runtime, named as Triton's backend for it names them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Parameters {
+    pub intra_op_thread_count: usize,
+    pub inter_op_thread_count: usize,
+}
+
+impl Default for Parameters {
+    /// One thread: batching, not threads, is what makes small runs cheap; big models want more.
+    fn default() -> Self {
+        Self { intra_op_thread_count: 1, inter_op_thread_count: 1 }
+    }
+}
+
+/// A run of zeros before the model reports ready.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Warmup {
+    pub batch_size: usize,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TensorFile {
+    pub batch_axis: Option<BatchAxis>,
+    /// The value of an input that clients do not give: a number, a boolean or a list of them.
+    pub constant: Option<toml::Value>,
+}
+
+/// An axis, or `false` for a tensor that belongs to the batch as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum BatchAxis {
+    Axis(usize),
+    None(bool),
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamFile {
+    pub encoding: Encoding,
+    /// The input that a message becomes; may be left out if the model has one.
+    pub input: Option<String>,
+    pub head: usize,
+    pub tail: usize,
+    /// How many bytes at either end are looked at.
+    pub block: Option<usize>,
+    #[serde(default)]
+    pub strip: bool,
+    pub pad: i64,
+    /// Messages whose stripped head is shorter are answered without the model.
+    #[serde(default)]
+    pub min_length: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// Any bytes, a text message's UTF-8 included: each message is one request.
+    Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputFile {
+    /// The output to tell of; may be left out if the model has one.
+    pub tensor: Option<String>,
+    /// A JSON array of labels: a file beside `model.toml`, with a JSON pointer behind `#`.
+    pub labels: String,
+    /// A JSON object of what else is known of each label.
+    pub attributes: Option<String>,
+    #[serde(default = "three")]
+    pub top_k: usize,
+    /// The output holds logits, not probabilities.
+    #[serde(default)]
+    pub softmax: bool,
+    /// Below it the label is replaced by a fallback.
+    #[serde(default)]
+    pub threshold: f32,
+    /// A JSON object of thresholds for single labels.
+    pub thresholds: Option<String>,
+    /// A JSON object of labels to rename.
+    pub rename: Option<String>,
+    #[serde(default)]
+    pub fallback: Fallback,
+}
+
+/// Labels for what the model cannot tell.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fallback {
+    pub text: String,
+    pub binary: String,
+    pub empty: String,
+}
+
+fn three() -> usize {
+    3
+}
+
+impl ModelFile {
+    /// Reads `model.toml`; a model without one has all defaults.
+    pub fn read(path: &Path) -> Result<Self, ModelConfigError> {
+        let error = |why: String| ModelConfigError { file: path.to_owned(), field: String::new(), why };
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text).map_err(|why| error(why.to_string().trim_end().to_owned())),
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(why) => Err(error(format!("cannot be read: {why}"))),
+        }
+    }
+}
