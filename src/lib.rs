@@ -1,5 +1,6 @@
 //! Thalweg: a streaming inference engine.
 
+pub mod batcher;
 pub mod clock;
 pub mod config;
 pub mod device;
