@@ -77,6 +77,9 @@ impl AddAssign for Counts {
     }
 }
 
+/// Why a batch runs, as the counter of its kind.
+type Reason = fn(&mut Counts) -> &mut usize;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Answer {
     Result,
@@ -333,11 +336,11 @@ impl World {
         groups
     }
 
-    /// How many requests of this group are to run now, and the counter of the reason; none if it is to wait.
-    fn verdict(&self, group: &[&Request]) -> Option<(usize, fn(&mut Counts) -> &mut usize)> {
+    /// How many requests of this group are to run now, and why; none if it is to wait.
+    fn verdict(&self, group: &[&Request]) -> Option<(usize, Reason)> {
         let max = self.policy.max_batch_size;
         let rows = |n: usize| group[..n].iter().map(|request| request.rows).sum::<usize>();
-        let fitting = (1..=group.len()).take_while(|&n| rows(n) <= max).last().expect("one always fits");
+        let fitting = (1..=group.len()).take_while(|&n| rows(n) <= max).count();
         if group.iter().any(|request| request.enqueued + self.delay <= self.now()) {
             return Some((fitting, |counts| &mut counts.due));
         }
@@ -368,9 +371,10 @@ impl World {
 
         let groups = self.groups();
         let own = &groups[&batch[0].key];
-        let Some((size, reason)) = self.verdict(own) else { panic!("at {now}, not ready: {own:?}") };
+        let verdict = self.verdict(own);
+        let size = verdict.map_or(0, |(size, _)| size);
         let right: Vec<usize> = own[..size].iter().map(|request| request.id).collect();
-        assert_eq!(ids, right, "at {now}, not the front of its group: {own:?}");
+        assert_eq!(ids, right, "at {now}, not what is to run of {own:?}");
         let rank = |group: &[&Request]| (self.level(group[0]), group[0].enqueued);
         for (key, group) in &groups {
             let overtaken = rank(group) < rank(own) && self.verdict(group).is_some();
@@ -379,7 +383,9 @@ impl World {
 
         let mixed = self.level(&batch[0]) != self.level(&batch[batch.len() - 1]);
         let contended = groups.len() > 1;
-        *reason(&mut self.counts) += 1;
+        if let Some((_, reason)) = verdict {
+            *reason(&mut self.counts) += 1;
+        }
         self.counts.mixed += usize::from(mixed);
         self.counts.contended += usize::from(contended);
         self.waiting.retain(|id, _| !ids.contains(id));
