@@ -1,6 +1,7 @@
 //! Thalweg: a streaming inference engine.
 
 pub mod batcher;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod device;

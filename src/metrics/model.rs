@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::{
     BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, MODEL_INFO, Metrics, QUEUE_DEPTH, QUEUE_SECONDS,
-    REQUEST_SECONDS, REQUESTS,
+    REQUEST_SECONDS, REQUESTS, SKIPPED,
 };
 use crate::error::Code;
 
@@ -19,7 +19,7 @@ use crate::error::Code;
 pub enum Outcome {
     Success,
     Error(Code),
-    /// Its client left before the device saw it.
+    /// Its client left before the answer could be sent.
     Cancelled,
 }
 
@@ -43,6 +43,7 @@ pub struct ModelMetrics {
     stages: [Histogram; 3],
     request: Histogram,
     failed_runs: Counter,
+    skipped: Counter,
     pub queue_depth: Gauge,
     totals: Totals,
 }
@@ -110,6 +111,7 @@ impl ModelMetrics {
             stages: [stage("gather"), stage("run"), stage("scatter")],
             request: ::metrics::histogram!(REQUEST_SECONDS, &labels),
             failed_runs: ::metrics::counter!(FAILED_RUNS, &labels),
+            skipped: ::metrics::counter!(SKIPPED, &labels),
             queue_depth: ::metrics::gauge!(QUEUE_DEPTH, &labels),
             totals: Totals::default(),
             metrics: Arc::clone(metrics),
@@ -170,6 +172,11 @@ impl ModelMetrics {
                 *total += time;
             }
         }
+    }
+
+    /// A request was not run, as its client had left.
+    pub fn skipped(&self) {
+        self.skipped.increment(1);
     }
 
     pub fn run_failed(&self) {

@@ -13,6 +13,7 @@ mod json;
 mod metadata;
 mod request;
 mod response;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -23,7 +24,8 @@ pub use request::{
     InferRequest, InputTensor, Parameters, Refusal, RequestedOutput, Sequence, SequenceId, decode_binary,
     decode_framed, decode_json,
 };
-pub use response::{OutputView, ResponseHead, encode_binary, encode_framed, encode_json};
+pub use response::{OutputView, ResponseHead, encode_binary, encode_framed, encode_json, encode_result};
+pub use stream::encode_told;
 
 /// Dimensions that a shape may have.
 pub const MAX_RANK: usize = 16;

@@ -35,6 +35,20 @@ pub fn encode_json(out: &mut BytesMut, head: &ResponseHead<'_>, outputs: &[Outpu
     whole(out, |out| header(out, head, &outputs))
 }
 
+/// Appends the outputs as the result of the `seq`th message of a stream, all in JSON.
+pub fn encode_result(out: &mut BytesMut, seq: u64, outputs: &[OutputView<'_>]) -> Result<()> {
+    let outputs = outputs.iter().map(|output| Part::new(&OutputView { binary: false, ..*output }));
+    let outputs = outputs.collect::<Result<Parts<'_>>>()?;
+    whole(out, |out| {
+        raw(out, r#"{"type":"result","seq":"#);
+        integer(out, seq);
+        raw(out, r#","outputs":"#);
+        array(out, &outputs)?;
+        out.put_u8(b'}');
+        Ok(())
+    })
+}
+
 /// Appends a JSON header, whose length it returns, and the binary tensors behind it.
 pub fn encode_framed(
     out: &mut BytesMut,
@@ -87,7 +101,15 @@ fn header(out: &mut BytesMut, head: &ResponseHead<'_>, outputs: &[Part<'_>]) -> 
         raw(out, r#","id":"#);
         string(out, id);
     }
-    raw(out, r#","outputs":["#);
+    raw(out, r#","outputs":"#);
+    array(out, outputs)?;
+    out.put_u8(b'}');
+    Ok(())
+}
+
+/// The outputs, without what stands around them.
+fn array(out: &mut BytesMut, outputs: &[Part<'_>]) -> Result<()> {
+    out.put_u8(b'[');
     for (index, output) in outputs.iter().enumerate() {
         raw(out, if index == 0 { r#"{"name":"# } else { r#",{"name":"# });
         string(out, output.name);
@@ -110,7 +132,7 @@ fn header(out: &mut BytesMut, head: &ResponseHead<'_>, outputs: &[Part<'_>]) -> 
             raw(out, "]}");
         }
     }
-    raw(out, "]}");
+    out.put_u8(b']');
     Ok(())
 }
 

@@ -100,9 +100,12 @@ impl<C: Send + 'static> Mailbox<C> {
         }
     }
 
-    /// The client has gone: whoever still works for it may stop.
-    pub fn close(&self) {
+    /// The client has gone: whoever still works for it may stop. Returns what was kept with the requests
+    /// that nobody will answer to it.
+    pub fn close(&self) -> impl Iterator<Item = C> {
         self.closed.store(true, Ordering::Release);
+        let slots = std::mem::take(&mut self.state.lock().slots);
+        slots.into_iter().map(|slot| slot.context)
     }
 }
 
@@ -206,7 +209,8 @@ mod tests {
         ticket.refuse(Error::new(Code::ShuttingDown, "bye"));
         assert_eq!(take(&mailbox, &counter), (Poll::Ready(true), vec![(1, "bye".into())]));
         assert_eq!(take(&mailbox, &counter), (Poll::Ready(false), vec![]));
-        mailbox.close();
-        assert!(mailbox.issue(2).is_gone());
+        let ticket = mailbox.issue(2);
+        assert_eq!(mailbox.close().collect::<Vec<_>>(), [2]);
+        assert!(ticket.is_gone());
     }
 }

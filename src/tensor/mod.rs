@@ -6,11 +6,13 @@ mod output;
 mod payload;
 pub mod reduce;
 mod signature;
+mod told;
 
 pub use datatype::DataType;
 pub use output::{BatchOutput, Column, Rows, Slice, Storage};
 pub use payload::{ByteWindow, Payload};
 pub use signature::{Dim, Fit, GroupKey, Offered, Signature, TensorSpec};
+pub use told::Told;
 
 /// The dimensions of a tensor on the wire.
 pub type Shape = smallvec::SmallVec<[usize; 4]>;

@@ -80,6 +80,11 @@ impl Column {
 }
 
 impl Rows {
+    /// No rows of no batch: the answer to a request that needed no run.
+    pub fn none() -> Self {
+        Self { output: Arc::new(BatchOutput { columns: Vec::new() }), start: 0, count: 0 }
+    }
+
     pub fn column(&self, output: usize) -> Option<Slice<'_>> {
         let column = self.output.columns.get(output)?;
         Some(Slice { column, start: self.start, count: self.count })

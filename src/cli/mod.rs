@@ -1,0 +1,50 @@
+//! `thalweg` on the command line: flags to settings, errors to sentences and exit codes.
+//!
+//! Exit codes: 0 success, 1 a failure that the sentence on standard error names, 2 wrong usage.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod health;
+mod log;
+mod models;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about = "A streaming inference engine: WebSockets in, batches to ONNX Runtime, answers out")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the models of a folder
+    Serve(serve::Serve),
+    /// Fetch, list and inspect models
+    #[command(subcommand)]
+    Models(models::Models),
+    /// Ask a running server whether it is ready; exit 0 if so (for container health checks)
+    Health(health::Health),
+}
+
+/// An error's sentence; what it was made from is in it.
+type Failure = Box<dyn std::error::Error>;
+
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Models(models) => models.run(),
+        Command::Health(health) => health.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("thalweg: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `thalweg models`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use crate::config::RawSettings;
+use crate::engine::onnx::OnnxRuntime;
+use crate::engine::{Graph, Port};
+use crate::fetch;
+use crate::registry::{self, derive};
+use crate::tensor::{Signature, TensorSpec};
+
+#[derive(Subcommand)]
+pub enum Models {
+    /// Fetch ONNX Runtime and the bundled models, as pinned in models/fetch.lock
+    Fetch(Fetch),
+    /// List the models of the repository
+    List(Repository),
+    /// Show what a model takes and gives, and the configuration derived from it
+    Inspect(Inspect),
+}
+
+#[derive(Args)]
+pub struct Fetch {
+    /// Only these packages of the lock file
+    packages: Vec<String>,
+    /// Where `models` and `runtime` are, or will be
+    #[arg(long, default_value = ".", value_name = "FOLDER")]
+    root: PathBuf,
+}
+
+/// The settings that matter without a server.
+#[derive(Args)]
+pub struct Repository {
+    #[command(flatten)]
+    settings: RawSettings,
+}
+
+#[derive(Args)]
+pub struct Inspect {
+    /// A model of the repository, or a path to an ONNX file
+    model: String,
+    #[command(flatten)]
+    repository: Repository,
+}
+
+impl Models {
+    pub fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Fetch(fetch) => fetch.run(),
+            Self::List(repository) => repository.list(),
+            Self::Inspect(inspect) => inspect.run(),
+        }
+    }
+}
+
+impl Fetch {
+    fn run(self) -> Result<(), Failure> {
+        let mut options = fetch::Options::new(self.root);
+        options.only = (!self.packages.is_empty()).then_some(self.packages);
+        let summary = fetch::run(&options, &mut fetch::Lines::stderr())?;
+        for unsupported in &summary.unsupported {
+            eprintln!("thalweg: {unsupported}");
+        }
+        println!("{} files fetched, {} were there", summary.placed.len(), summary.present);
+        Ok(())
+    }
+}
+
+impl Repository {
+    fn list(self) -> Result<(), Failure> {
+        let settings = self.settings.validate()?;
+        for (name, folder) in registry::model_folders(&settings.model_repository)? {
+            let versions = match registry::read_model(&folder) {
+                Ok((_, versions)) => versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+                Err(error) => error.to_string(),
+            };
+            println!("{name}  {versions}  {}", folder.display());
+        }
+        Ok(())
+    }
+}
+
+impl Inspect {
+    fn run(self) -> Result<(), Failure> {
+        let settings = self.repository.settings.validate()?;
+        let runtime = OnnxRuntime::load(&settings.onnxruntime)?;
+        let path = Path::new(&self.model);
+        if path.is_file() {
+            let one = crate::engine::onnx::SessionOptions { intra_op_threads: 1, inter_op_threads: 1 };
+            let model = runtime.open(path, one)?;
+            return show(model.graph(), &registry::file::ModelFile::default());
+        }
+        let folders = registry::model_folders(&settings.model_repository)?;
+        let folder = folders.get(&self.model).ok_or_else(|| {
+            let names: Vec<_> = folders.keys().map(String::as_str).collect();
+            format!("there is no model '{}'; there are {}", self.model, names.join(", "))
+        })?;
+        let (file, versions) = registry::read_model(folder)?;
+        for version in versions {
+            println!("{} version {version}", self.model);
+            let model = registry::open(&runtime, folder, version, &file)?;
+            show(model.graph(), &file)?;
+        }
+        Ok(())
+    }
+}
+
+fn show(graph: &Graph, file: &registry::file::ModelFile) -> Result<(), Failure> {
+    for (title, ports) in [("inputs", &graph.inputs), ("outputs", &graph.outputs)] {
+        println!("{title} of the file");
+        for port in ports {
+            println!("  {}", port_line(port));
+        }
+    }
+    println!("derived configuration");
+    let derived = derive(graph, file).map_err(|error| format!("model.toml: {}: {}", error.field, error.why))?;
+    let Signature { inputs, outputs, max_batch_size } = &derived.signature;
+    match max_batch_size {
+        0 => println!("  max_batch_size = 0   # no batch axis was found: each request runs alone"),
+        _ => println!("  max_batch_size = {max_batch_size}"),
+    }
+    for (section, specs) in [("inputs", inputs), ("outputs", outputs)] {
+        for spec in specs {
+            println!("  {}", axis_line(section, spec));
+        }
+    }
+    for constant in &derived.constants {
+        println!("  inputs.{}.constant = (given)   # {} {:?}", constant.name, constant.datatype, constant.shape);
+    }
+    Ok(())
+}
+
+fn port_line(port: &Port) -> String {
+    let dims: Vec<_> = port.dims.iter().map(ToString::to_string).collect();
+    let datatype = port.datatype.map_or("(not a tensor of the protocol)", crate::tensor::DataType::as_str);
+    format!("{}  {datatype}  [{}]", port.name, dims.join(", "))
+}
+
+fn axis_line(section: &str, spec: &TensorSpec) -> String {
+    match spec.batch_axis {
+        Some(axis) => format!("{section}.{}.batch_axis = {axis}", spec.name),
+        None => format!("{section}.{}.batch_axis = false", spec.name),
+    }
+}

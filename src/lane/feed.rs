@@ -1,0 +1,149 @@
+//! What the lanes of one model share: its queue and the batcher behind it.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, select};
+use parking_lot::Mutex;
+
+use crate::batcher::{Batcher, Dropped, Entry, Next, Policy};
+use crate::clock::{Clock, Time};
+use crate::error::{Code, Error};
+use crate::metrics::ModelMetrics;
+use crate::queue::Request;
+use crate::tensor::GroupKey;
+
+impl Entry for Request {
+    fn key(&self) -> &GroupKey {
+        &self.key
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn priority(&self) -> usize {
+        self.priority
+    }
+
+    fn enqueued(&self) -> Time {
+        self.enqueued
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    fn is_gone(&self) -> bool {
+        self.ticket.is_gone()
+    }
+}
+
+/// Gives batches to the lanes of one model. Only lanes touch the lock inside; connections end at the queue.
+pub struct Feed {
+    requests: Receiver<Request>,
+    state: Mutex<State>,
+    /// Rung for a lane that sleeps while the batcher holds work for it.
+    bell: (Sender<()>, Receiver<()>),
+    clock: Clock,
+    metrics: Arc<ModelMetrics>,
+}
+
+struct State {
+    batcher: Batcher<Request>,
+    /// Lanes that wait, or are about to.
+    idle: usize,
+    /// Nobody can send requests any more.
+    closed: bool,
+}
+
+impl Feed {
+    pub fn new(
+        requests: Receiver<Request>,
+        policy: Policy,
+        clock: Clock,
+        metrics: Arc<ModelMetrics>,
+    ) -> Arc<Self> {
+        let state = State { batcher: Batcher::new(policy), idle: 0, closed: false };
+        let bell = crossbeam_channel::bounded(1);
+        Arc::new(Self { requests, state: Mutex::new(state), bell, clock, metrics })
+    }
+
+    /// The next batch for a free lane; `None` when there will never be one.
+    pub fn next(&self) -> Option<Vec<Request>> {
+        loop {
+            let (step, closed) = self.step();
+            match step {
+                Next::Run(mut batch) => {
+                    let now = self.clock.now();
+                    for request in &mut batch {
+                        request.permit.leave_queue();
+                        self.metrics.queued(now - request.enqueued);
+                    }
+                    return Some(batch);
+                }
+                Next::Wait(None) if closed => return None,
+                Next::Wait(until) => self.wait(until, closed),
+            }
+        }
+    }
+
+    fn step(&self) -> (Next<Request>, bool) {
+        let mut dropped = Vec::new();
+        let mut state = self.state.lock();
+        while let Ok(request) = self.requests.try_recv() {
+            state.batcher.push(request);
+        }
+        let step = state.batcher.next(self.clock.now(), &mut |request, why| dropped.push((request, why)));
+        match step {
+            Next::Wait(_) => state.idle += 1,
+            Next::Run(_) if state.idle > 0 && !state.batcher.is_empty() => self.ring(),
+            Next::Run(_) => {}
+        }
+        let closed = state.closed;
+        drop(state);
+        for (request, why) in dropped {
+            self.drop_request(request, why);
+        }
+        (step, closed)
+    }
+
+    /// Sleeps until a request arrives, the bell rings, or the time has come.
+    fn wait(&self, until: Option<Time>, closed: bool) {
+        // A channel without senders is always ready, and would turn this wait into a spin.
+        let requests = if closed { &crossbeam_channel::never() } else { &self.requests };
+        let timeout = until.map_or_else(crossbeam_channel::never, |time| {
+            crossbeam_channel::at(self.clock.instant(time))
+        });
+        let arrived = select! {
+            recv(requests) -> request => Some(request),
+            recv(self.bell.1) -> _ => None,
+            recv(timeout) -> _ => None,
+        };
+        let mut state = self.state.lock();
+        state.idle -= 1;
+        match arrived {
+            Some(Ok(request)) => state.batcher.push(request),
+            Some(Err(_)) => {
+                state.closed = true;
+                // The lanes that still sleep see the closed channel themselves.
+            }
+            None => {}
+        }
+    }
+
+    fn ring(&self) {
+        // A bell that is rung already wakes a lane, which looks at everything.
+        let _ = self.bell.0.try_send(());
+    }
+
+    fn drop_request(&self, request: Request, why: Dropped) {
+        match why {
+            Dropped::Expired => {
+                let waited = self.clock.now() - request.enqueued;
+                let message = format!("the request timed out after {} µs in the queue", waited.as_micros());
+                request.ticket.refuse(Error::new(Code::DeadlineExceeded, message));
+            }
+            Dropped::Gone => self.metrics.skipped(),
+        }
+    }
+}

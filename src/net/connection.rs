@@ -1,0 +1,237 @@
+//! One WebSocket connection: a reading and a writing half, in one task.
+//!
+//! The reader turns messages into requests and stops when the window of unanswered ones is full. The writer
+//! takes all answers that are ready, encodes them into one buffer and sends it with one system call. They
+//! meet in the mailbox. Both are polled by one task, so that a batch of answers costs one wake.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::OpCode;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+
+use super::socket::{Event, MessageReader, Violation, append_close, append_frame, close};
+use crate::error::{Code, Error};
+use crate::metrics::Metrics;
+use crate::reply::{Answer, Mailbox};
+
+/// Encoded answers are sent once there are so many bytes of them, or no more answers.
+const SEND_AT: usize = 64 << 10;
+
+/// A buffer that one large answer has grown is not kept beyond this.
+const KEEP_BUFFER: usize = 256 << 10;
+
+/// How long a client may take to read our close frame and end the connection.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What one endpoint makes of messages and answers.
+pub trait Endpoint: Send + Sync {
+    /// What is kept with each request until its answer is encoded.
+    type Context: Send + 'static;
+
+    /// What the server says before anything is asked.
+    fn greet(&self, out: &mut BytesMut);
+
+    /// Takes a message in, by issuing a ticket and seeing to it that it is answered.
+    fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Self::Context>>);
+
+    /// What to keep with an error that no request caused.
+    fn unasked(&self) -> Self::Context;
+
+    /// Appends the frame that answers a request.
+    fn encode(&self, context: Self::Context, answer: Answer, out: &mut BytesMut);
+
+    /// The client left without this answer.
+    fn abandon(&self, context: Self::Context);
+}
+
+/// The bounds of one connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub max_message_size: usize,
+    pub window: usize,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With a close frame of ours; owed answers leave before it.
+    Close { code: u16, reason: &'static str, asked: bool },
+    /// The client vanished.
+    Gone,
+}
+
+/// What the reader wants the writer to send beside answers.
+#[derive(Default)]
+struct Control {
+    /// Only the latest ping needs its pong (RFC 6455, section 5.5.3).
+    pong: Mutex<Option<Bytes>>,
+}
+
+/// Serves a connection to its end and returns the close code it ended with.
+pub async fn serve<R, W, E>(
+    mut read: R,
+    mut write: W,
+    endpoint: &E,
+    limits: Limits,
+    metrics: &Metrics,
+    mut shutdown: watch::Receiver<bool>,
+) -> u16
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    E: Endpoint,
+{
+    let mailbox = Mailbox::new(limits.window);
+    let control = Control::default();
+    let end = {
+        let mut reader = pin!(read_half(&mut read, endpoint, limits, &mailbox, &control, metrics));
+        let mut writer = pin!(write_half(&mut write, endpoint, &mailbox, &control, metrics));
+        let mut stop = pin!(shutdown.wait_for(|stop| *stop));
+        let mut end = None;
+        poll_fn(|cx| {
+            if end.is_none() {
+                end = poll_end(cx, reader.as_mut(), stop.as_mut());
+                match end {
+                    Some(End::Gone) => return Poll::Ready(End::Gone),
+                    Some(End::Close { .. }) => mailbox.finish(),
+                    None => {}
+                }
+            }
+            match writer.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => Poll::Ready(end.unwrap_or(End::Gone)),
+                Poll::Ready(Err(_)) => Poll::Ready(End::Gone),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    };
+    mailbox.close().for_each(|context| endpoint.abandon(context));
+    match end {
+        End::Gone => close::ABNORMAL,
+        End::Close { code, reason, asked } => {
+            let mut out = BytesMut::new();
+            append_close(&mut out, code, reason);
+            let sent = write.write_all(&out).await.is_ok() && write.shutdown().await.is_ok();
+            if sent && !asked {
+                linger(&mut read).await;
+            }
+            code
+        }
+    }
+}
+
+fn poll_end(
+    cx: &mut Context<'_>,
+    reader: std::pin::Pin<&mut impl Future<Output = End>>,
+    stop: std::pin::Pin<&mut impl Future>,
+) -> Option<End> {
+    if let Poll::Ready(end) = reader.poll(cx) {
+        return Some(end);
+    }
+    let reason = "the server is closing";
+    stop.poll(cx).is_ready().then_some(End::Close { code: close::GOING_AWAY, reason, asked: false })
+}
+
+/// Reads on until the client closes: a socket that is closed with unread bytes is reset, and the client may
+/// never see what was sent to it last.
+async fn linger(read: &mut (impl AsyncRead + Unpin)) {
+    let mut scrap = [0; 4096];
+    let drain = async { while matches!(read.read(&mut scrap).await, Ok(1..)) {} };
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}
+
+async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
+    read: &mut R,
+    endpoint: &E,
+    limits: Limits,
+    mailbox: &Arc<Mailbox<E::Context>>,
+    control: &Control,
+    metrics: &Metrics,
+) -> End {
+    let mut messages = MessageReader::new(read, limits.max_message_size);
+    loop {
+        poll_fn(|cx| mailbox.poll_room(cx)).await;
+        match messages.next().await {
+            Ok(Event::Message { text, payload }) => {
+                metrics.net.received.count(1, payload.len());
+                endpoint.receive(text, payload, mailbox);
+            }
+            Ok(Event::Ping(payload)) => *control.pong.lock() = Some(payload),
+            Ok(Event::Pong) => {}
+            Ok(Event::Close(code)) => {
+                return End::Close { code: code.unwrap_or(close::NORMAL), reason: "", asked: true };
+            }
+            Err(Violation::Protocol(code, reason)) => {
+                if code == close::TOO_BIG {
+                    let limit = limits.max_message_size;
+                    let message = format!("the message is larger than the limit of {limit} bytes");
+                    mailbox.issue(endpoint.unasked()).refuse(Error::new(Code::MessageTooLarge, message));
+                }
+                return End::Close { code, reason, asked: false };
+            }
+            Err(Violation::Gone) => return End::Gone,
+        }
+    }
+}
+
+async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
+    write: &mut W,
+    endpoint: &E,
+    mailbox: &Mailbox<E::Context>,
+    control: &Control,
+    metrics: &Metrics,
+) -> std::io::Result<()> {
+    let mut out = BytesMut::new();
+    let mut ready = Vec::new();
+    endpoint.greet(&mut out);
+    loop {
+        send(write, &mut out).await?;
+        let more = poll_fn(|cx| match control.pong.lock().take() {
+            Some(payload) => {
+                append_pong(&mut out, &payload);
+                Poll::Ready(true)
+            }
+            None => mailbox.poll_answers(cx, &mut ready),
+        })
+        .await;
+        if !more {
+            return Ok(());
+        }
+        for (context, answer) in ready.drain(..) {
+            let before = out.len();
+            endpoint.encode(context, answer, &mut out);
+            metrics.net.sent.count(1, out.len() - before);
+            if out.len() >= SEND_AT {
+                send(write, &mut out).await?;
+            }
+        }
+    }
+}
+
+async fn send(write: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> std::io::Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    write.write_all(out).await?;
+    if out.capacity() > KEEP_BUFFER {
+        *out = BytesMut::new();
+    }
+    out.clear();
+    write.flush().await
+}
+
+fn append_pong(out: &mut BytesMut, payload: &[u8]) {
+    let written: Result<(), Infallible> = append_frame(out, OpCode::Pong, |out| {
+        out.extend_from_slice(payload);
+        Ok(())
+    });
+    let Ok(()) = written;
+}

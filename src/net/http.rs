@@ -1,0 +1,277 @@
+//! HTTP: metadata, health, metrics, inference, and the way to a WebSocket.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::Value;
+
+use super::route::{ModelRoute, Route};
+use super::server::State;
+use super::stream::{Choices, StreamEndpoint};
+use super::{admin, connection, infer, upgrade};
+use crate::error::{Code, Error, Result};
+use crate::protocol;
+use crate::registry::{Registry, Served};
+use crate::reply::Mailbox;
+
+/// Where the JSON ends and the tensors begin, in a body with binary tensor data.
+const HEADER_LENGTH: &str = "inference-header-content-length";
+
+type Reply = Response<Full<Bytes>>;
+
+pub async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+    let path = request.uri().path().to_owned();
+    let route = Route::parse(&path);
+    let label = route.as_ref().map_or("other", Route::label);
+    let reply = match route {
+        Some(route) => respond(&state, route, request).await,
+        None => {
+            Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'"))))
+        }
+    };
+    let reply = reply.unwrap_or_else(|refused| refused.reply());
+    state.metrics.http_request(label, reply.status().as_u16());
+    Ok(reply)
+}
+
+/// An error, and the id of the request that caused it.
+struct Refused {
+    error: Error,
+    id: Option<Box<str>>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, id: None }
+    }
+}
+
+impl Refused {
+    fn reply(self) -> Reply {
+        let mut body = BytesMut::new();
+        protocol::encode_error(&mut body, &self.error, self.id.as_deref(), false);
+        let mut reply = json_reply(body.freeze());
+        let code = self.error.code;
+        *reply.status_mut() = StatusCode::from_u16(code.http_status()).unwrap_or_default();
+        let headers = reply.headers_mut();
+        match code {
+            Code::UpgradeRequired => {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+            }
+            Code::MethodNotAllowed => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+            }
+            _ if code.http_status() == 503 => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        reply
+    }
+}
+
+async fn respond(
+    state: &Arc<State>,
+    route: Route<'_>,
+    request: Request<Incoming>,
+) -> Result<Reply, Refused> {
+    if upgrade::is_upgrade(&request)
+        && let Some(endpoint) = Endpoint::find(state, &route, &request)?
+    {
+        return endpoint.open(state, request).map_err(Refused::from);
+    }
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match route {
+        Route::Model { model, version, what: ModelRoute::Infer } if request.method() == Method::POST => {
+            let served = Arc::clone(state.registry()?.get(&model, version.as_deref())?);
+            infer(state, &served, request).await
+        }
+        Route::Root | Route::Model { what: ModelRoute::Stream, .. } => {
+            let message = "this path is a WebSocket; connect to it with ws:// or wss://";
+            Err(Error::new(Code::UpgradeRequired, message).into())
+        }
+        Route::Model { what: ModelRoute::Infer, .. } => {
+            let message = "send an inference request with POST, or connect with ws:// or wss://";
+            Err(Error::new(Code::MethodNotAllowed, message).into())
+        }
+        _ if !reads => Err(Error::new(Code::MethodNotAllowed, "this path is read with GET").into()),
+        Route::Health => {
+            state.registry()?;
+            Ok(json_reply(Bytes::from_static(br#"{"health":"true"}"#)))
+        }
+        Route::Live => Ok(json_reply(Bytes::from_static(br#"{"live":true}"#))),
+        Route::Ready => {
+            state.registry()?;
+            Ok(json_reply(Bytes::from_static(br#"{"ready":true}"#)))
+        }
+        Route::Server => Ok(value_reply(&admin::server_metadata())),
+        Route::Metrics => {
+            let mut reply = Response::new(Full::new(Bytes::from(state.exposition())));
+            let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            reply.headers_mut().insert(CONTENT_TYPE, content_type);
+            Ok(reply)
+        }
+        Route::Model { model, version, what } => {
+            let registry = state.registry()?;
+            Ok(value_reply(&tell(registry, registry.get(&model, version.as_deref())?, what)))
+        }
+    }
+}
+
+fn tell(registry: &Registry, served: &Arc<Served>, what: ModelRoute) -> Value {
+    match what {
+        ModelRoute::Config => admin::model_config(served),
+        ModelRoute::Stats => admin::model_stats(served),
+        ModelRoute::Ready => serde_json::json!({ "name": served.name, "ready": true }),
+        _ => admin::model_metadata(registry, served),
+    }
+}
+
+/// A WebSocket endpoint that a request asks for.
+enum Endpoint {
+    Infer(infer::InferEndpoint),
+    Stream(StreamEndpoint),
+}
+
+impl Endpoint {
+    /// `None` if the route is no WebSocket; the request is then answered as plain HTTP.
+    fn find<B>(state: &State, route: &Route<'_>, request: &Request<B>) -> Result<Option<Self>> {
+        let query = request.uri().query().unwrap_or_default();
+        let value = |name: &str| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find_map(|(key, value)| (key == name).then_some(value))
+        };
+        let (served, streams) = match route {
+            Route::Root => match value("model") {
+                Some(model) => (state.registry()?.get(&model, None)?, true),
+                None => (state.registry()?.default_model()?, true),
+            },
+            Route::Model { model, version, what: what @ (ModelRoute::Infer | ModelRoute::Stream) } => {
+                (state.registry()?.get(model, version.as_deref())?, *what == ModelRoute::Stream)
+            }
+            _ => return Ok(None),
+        };
+        let (served, clock) = (Arc::clone(served), state.clock);
+        Ok(Some(if streams {
+            let choices = Choices {
+                greeting: value("greeting").is_none_or(|value| value != "false"),
+                binary: value("output").is_some_and(|value| value == "binary"),
+            };
+            Self::Stream(StreamEndpoint::new(served, choices, state.limits, clock)?)
+        } else {
+            Self::Infer(infer::InferEndpoint { served, clock })
+        }))
+    }
+
+    /// Answers the handshake and leaves the connection to a task of its own.
+    fn open(self, state: &Arc<State>, mut request: Request<Incoming>) -> Result<Reply> {
+        let (reply, upgrade) = upgrade::accept(&mut request)?;
+        let state = Arc::clone(state);
+        tokio::spawn(async move {
+            let Some((read, write)) = upgrade::halves(upgrade).await else { return };
+            let (limits, metrics, stop) = (state.limits, &state.metrics, state.stopping());
+            match self {
+                Self::Infer(endpoint) => {
+                    let open = metrics.connection_opened("infer");
+                    open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+                }
+                Self::Stream(endpoint) => {
+                    let open = metrics.connection_opened("stream");
+                    open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+                }
+            }
+        });
+        Ok(reply.map(|_| Full::default()))
+    }
+}
+
+async fn infer(
+    state: &State,
+    served: &Arc<Served>,
+    request: Request<Incoming>,
+) -> Result<Reply, Refused> {
+    if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        let message = format!("a body with Content-Encoding {encoding:?} is not understood; send it as it is");
+        return Err(Error::new(Code::InvalidRequest, message).into());
+    }
+    let header_length = match request.headers().get(HEADER_LENGTH) {
+        Some(value) => Some(value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
+            Error::new(Code::InvalidFraming, "Inference-Header-Content-Length is not a number")
+        })?),
+        None => None,
+    };
+    let arrived = state.clock.now();
+    let body = body(state, request).await?;
+    let decoded = match header_length {
+        Some(length) => protocol::decode_framed(body, length),
+        None => protocol::decode_json(&body),
+    };
+
+    // Dropped with this future when the client hangs up, so that nobody works for it any more.
+    let mailbox = Abandon(Mailbox::new(1));
+    infer::submit(decoded, infer::Pending::new(served, arrived, true), false, &mailbox.0);
+    let mut ready = Vec::with_capacity(1);
+    poll_fn(|cx| mailbox.0.poll_answers(cx, &mut ready)).await;
+    let Some((pending, answer)) = ready.pop() else {
+        return Err(Error::new(Code::Internal, "the answer was lost").into());
+    };
+
+    let mut body = BytesMut::new();
+    let binary = pending.any_binary();
+    let header_length = pending.encode(answer, state.clock.now(), |head, outputs| match binary {
+        true => protocol::encode_framed(&mut body, head, outputs),
+        false => protocol::encode_json(&mut body, head, outputs).map(|()| 0),
+    });
+    let header_length =
+        header_length.map_err(|error| Refused { error, id: pending.id().map(Into::into) })?;
+    let mut reply = json_reply(body.freeze());
+    if binary {
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        reply.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(header_length));
+    }
+    Ok(reply)
+}
+
+/// Closes a mailbox when it goes.
+struct Abandon(Arc<Mailbox<infer::Pending>>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.close().for_each(|pending| pending.abandon());
+    }
+}
+
+async fn body(state: &State, request: Request<Incoming>) -> Result<Bytes> {
+    let limit = state.limits.max_message_size;
+    let collected = Limited::new(request.into_body(), limit).collect();
+    match tokio::time::timeout(state.request_timeout, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than the limit of {limit} bytes");
+            Err(Error::new(Code::MessageTooLarge, message))
+        }
+        Ok(Err(error)) => {
+            Err(Error::new(Code::InvalidFraming, format!("the body could not be read: {error}")))
+        }
+        Err(_) => Err(Error::new(Code::InvalidFraming, "the body did not arrive in time")),
+    }
+}
+
+fn json_reply(body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+fn value_reply(value: &Value) -> Reply {
+    json_reply(Bytes::from(value.to_string()))
+}

@@ -1,0 +1,205 @@
+//! Inference requests: from a decoded message to the queue, and from an answer back to bytes.
+//!
+//! The same on HTTP and on `/infer` sockets.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::OpCode;
+use smallvec::SmallVec;
+
+use super::connection::Endpoint;
+use super::socket::append_frame;
+use crate::clock::{Clock, Time};
+use crate::error::{Code, Error, Result};
+use crate::metrics::Outcome;
+use crate::protocol::{self, InferRequest, OutputView, Parameters, Refusal, RequestedOutput, ResponseHead};
+use crate::queue::Draft;
+use crate::registry::Served;
+use crate::reply::{Answer, Mailbox};
+use crate::tensor::{Fit, Offered, Payload, Rows};
+
+/// What is kept of a request to encode its answer.
+pub struct Pending {
+    served: Arc<Served>,
+    id: Option<Box<str>>,
+    outputs: SmallVec<[Wanted; 2]>,
+    arrived: Time,
+    /// Whether its answer on a socket is a text message.
+    text: bool,
+}
+
+/// One output that a request wants.
+struct Wanted {
+    index: usize,
+    binary: bool,
+    classification: usize,
+}
+
+impl Pending {
+    pub fn new(served: &Arc<Served>, arrived: Time, text: bool) -> Self {
+        Self { served: Arc::clone(served), id: None, outputs: SmallVec::new(), arrived, text }
+    }
+
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Whether any output is to be sent as binary data.
+    pub fn any_binary(&self) -> bool {
+        self.outputs.iter().any(|wanted| wanted.binary)
+    }
+
+    /// Encodes the rows as `encode` says, and counts how the request ended.
+    pub fn encode<T>(
+        &self,
+        answer: Answer,
+        now: Time,
+        encode: impl FnOnce(&ResponseHead<'_>, &[OutputView<'_>]) -> Result<T>,
+    ) -> Result<T> {
+        let result = answer.and_then(|rows| {
+            let head = ResponseHead {
+                model: &self.served.name,
+                version: &self.served.version_text,
+                id: self.id.as_deref(),
+            };
+            encode(&head, &self.views(&rows))
+        });
+        let outcome = result.as_ref().map_or_else(|error| Outcome::Error(error.code), |_| Outcome::Success);
+        self.served.metrics.answered(outcome, now - self.arrived);
+        result
+    }
+
+    pub fn abandon(&self) {
+        self.served.metrics.answered(Outcome::Cancelled, std::time::Duration::ZERO);
+    }
+
+    fn views<'a>(&'a self, rows: &'a Rows) -> SmallVec<[OutputView<'a>; 2]> {
+        let view = |wanted: &Wanted| {
+            let name = &self.served.signature.outputs.get(wanted.index)?.name;
+            let slice = rows.column(wanted.index)?;
+            let &Wanted { binary, classification, .. } = wanted;
+            Some(OutputView { name, slice, binary, classification })
+        };
+        self.outputs.iter().filter_map(view).collect()
+    }
+
+    fn want(&mut self, requested: Option<Vec<RequestedOutput>>, binary: bool) -> Result<()> {
+        let signature = &self.served.signature;
+        let Some(requested) = requested else {
+            let all = 0..signature.outputs.len();
+            self.outputs = all.map(|index| Wanted { index, binary, classification: 0 }).collect();
+            return Ok(());
+        };
+        let wanted = |output: RequestedOutput| {
+            let index = signature.output_index(&output.name).ok_or_else(|| {
+                Error::new(Code::UnknownOutput, format!("the model has no output '{}'", output.name))
+            })?;
+            let RequestedOutput { classification, .. } = output;
+            Ok(Wanted { index, binary: output.binary.unwrap_or(binary), classification })
+        };
+        self.outputs = requested.into_iter().map(wanted).collect::<Result<_>>()?;
+        Ok(())
+    }
+}
+
+/// Sends a decoded request to its model. `binary`: whether outputs that say nothing are binary data.
+pub fn submit(
+    decoded: Result<InferRequest, Refusal>,
+    mut pending: Pending,
+    binary: bool,
+    mailbox: &Arc<Mailbox<Pending>>,
+) {
+    let served = Arc::clone(&pending.served);
+    let draft = decoded.and_then(|mut request| {
+        pending.id = request.id.take();
+        pending
+            .want(request.outputs.take(), binary || request.parameters.binary_data_output)
+            .and_then(|()| draft(&served, request, pending.arrived))
+            .map_err(|error| Refusal { error, id: pending.id.take() })
+    });
+    match draft {
+        Ok(draft) => served.producer.submit(draft, mailbox.issue(pending)),
+        Err(Refusal { error, id }) => {
+            pending.id = id;
+            mailbox.issue(pending).refuse(error);
+        }
+    }
+}
+
+fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<Draft> {
+    let InferRequest { parameters, inputs, .. } = request;
+    let offered = inputs.iter().map(|input| Offered {
+        name: &input.name,
+        datatype: input.datatype,
+        shape: &input.shape,
+    });
+    let Fit { order, rows, key } = served.signature.fit(offered)?;
+    let payloads = order
+        .iter()
+        .filter_map(|&position| inputs.get(position))
+        .map(|input| Payload::Rows(input.data.clone()))
+        .collect();
+    let Parameters { timeout, priority, sequence, .. } = parameters;
+    if sequence.is_some() {
+        let message = "sequence_id was given, but the model keeps no state between requests";
+        return Err(Error::new(Code::UnsupportedParameter, message));
+    }
+    let level = served.level(priority).ok_or_else(|| {
+        let levels = served.file.dynamic_batching.priority_levels;
+        let message = format!("priority {priority} was given, the model has {levels} levels");
+        Error::new(Code::UnsupportedParameter, message)
+    })?;
+    let deadline = timeout.or(served.default_timeout()).map(|timeout| arrived + timeout);
+    Ok(Draft { payloads, rows, key, priority: level, enqueued: arrived, deadline })
+}
+
+/// `/infer` on a socket: each message is a request, text for text and binary for binary.
+pub struct InferEndpoint {
+    pub served: Arc<Served>,
+    pub clock: Clock,
+}
+
+impl Endpoint for InferEndpoint {
+    type Context = Pending;
+
+    fn greet(&self, _: &mut BytesMut) {}
+
+    fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Pending>>) {
+        let pending = Pending::new(&self.served, self.clock.now(), text);
+        let decoded = if text { protocol::decode_json(&payload) } else { protocol::decode_binary(payload) };
+        submit(decoded, pending, !text, mailbox);
+    }
+
+    fn unasked(&self) -> Pending {
+        Pending::new(&self.served, self.clock.now(), true)
+    }
+
+    fn encode(&self, pending: Pending, answer: Answer, out: &mut BytesMut) {
+        let now = self.clock.now();
+        let opcode = if pending.text { OpCode::Text } else { OpCode::Binary };
+        let encoded = append_frame(out, opcode, |out| {
+            pending.encode(answer, now, |head, outputs| match pending.text {
+                true => protocol::encode_json(out, head, outputs),
+                false => protocol::encode_binary(out, head, outputs),
+            })
+        });
+        if let Err(error) = encoded {
+            append_error(out, &error, pending.id(), false);
+        }
+    }
+
+    fn abandon(&self, pending: Pending) {
+        pending.abandon();
+    }
+}
+
+/// Appends an error as a text message: it is JSON, whatever the request was.
+pub fn append_error(out: &mut BytesMut, error: &Error, id: Option<&str>, stream: bool) {
+    let written: Result<(), Infallible> = append_frame(out, OpCode::Text, |out| {
+        protocol::encode_error(out, error, id, stream);
+        Ok(())
+    });
+    let Ok(()) = written;
+}

@@ -1,0 +1,13 @@
+//! Sockets: one port for HTTP and WebSocket, and the two halves of each connection.
+
+mod admin;
+mod connection;
+mod http;
+mod infer;
+mod route;
+mod server;
+mod socket;
+mod stream;
+mod upgrade;
+
+pub use server::{Server, ServerError, State};

@@ -1,0 +1,181 @@
+//! Listening, accepting, and the end of it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::connection::Limits;
+use super::http;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::error::{Code, Error, Result};
+use crate::metrics::Metrics;
+use crate::queue::Memory;
+use crate::registry::Registry;
+
+/// Samples of histograms are folded this often.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// A pause when no connection can be accepted (out of file descriptors, say), so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long connections may take to end once the server stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen { address: SocketAddr, source: std::io::Error },
+}
+
+/// What all connections share.
+pub struct State {
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub memory: Memory,
+    pub limits: Limits,
+    pub request_timeout: Duration,
+    /// Set once all models are loaded.
+    registry: OnceLock<Registry>,
+    stop: watch::Sender<bool>,
+}
+
+impl State {
+    pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            metrics,
+            memory: Memory::new(settings.max_request_memory.0),
+            limits: Limits {
+                max_message_size: settings.max_message_size.0,
+                window: settings.max_requests_per_connection,
+            },
+            request_timeout: settings.request_timeout(),
+            registry: OnceLock::new(),
+            stop: watch::Sender::new(false),
+        })
+    }
+
+    /// The models, once they are loaded and until the server stops.
+    pub fn registry(&self) -> Result<&Registry> {
+        if *self.stop.borrow() {
+            return Err(Error::new(Code::ShuttingDown, "the server is closing"));
+        }
+        self.registry.get().ok_or_else(|| Error::new(Code::ModelNotReady, "the models are still loading"))
+    }
+
+    /// From now on the server is ready.
+    pub fn serve(&self, registry: Registry) {
+        let _ = self.registry.set(registry);
+    }
+
+    /// Tells every connection to end.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Tells when the server stops; connections hold one as long as they live.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// The metrics, with those that are read rather than counted.
+    pub fn exposition(&self) -> String {
+        #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+        let gauge = |value: usize| value as f64;
+        self.metrics.net.memory.set(gauge(self.memory.used()));
+        for served in self.registry.get().into_iter().flat_map(Registry::all) {
+            served.metrics.queue_depth.set(gauge(served.producer.depth()));
+        }
+        self.metrics.render()
+    }
+}
+
+/// A server that listens.
+pub struct Server {
+    listener: TcpListener,
+    state: Arc<State>,
+}
+
+impl Server {
+    pub async fn bind(address: SocketAddr, state: Arc<State>) -> Result<Self, ServerError> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| ServerError::Listen { address, source })?;
+        Ok(Self { listener, state })
+    }
+
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts connections until the server is told to stop, then waits for them to end.
+    pub async fn run(self) {
+        let mut stopping = self.state.stopping();
+        let upkeep = tokio::spawn(upkeep(Arc::clone(&self.state.metrics)));
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stopped(&mut stopping) => break,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    tracing::debug!(%peer, "connection");
+                    tokio::spawn(connection(socket, Arc::clone(&self.state)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        upkeep.abort();
+        drop((self.listener, stopping));
+        let ended = tokio::time::timeout(GRACE, self.state.stop.closed()).await;
+        if ended.is_err() {
+            tracing::warn!(open = self.state.stop.receiver_count(), "connections are cut off");
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, state: Arc<State>) {
+    // Answers are small and complete when they are sent: waiting to join them costs only latency.
+    let _ = socket.set_nodelay(true);
+    let mut stopping = state.stopping();
+    let timeout = state.request_timeout;
+    let service = service_fn(move |request| http::handle(Arc::clone(&state), request));
+    let http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let mut http = std::pin::pin!(http);
+    let result = tokio::select! {
+        result = http.as_mut() => result,
+        () = stopped(&mut stopping) => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn upkeep(metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.upkeep();
+    }
+}

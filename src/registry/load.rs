@@ -1,0 +1,220 @@
+//! From folders to models that are served.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::file::{ModelFile, VersionPolicy};
+use super::{
+    Derived, FieldError, Labels, ModelConfigError, Registry, RegistryError, Served, Stream, Versions, derive,
+};
+use crate::batcher::Policy;
+use crate::clock::Clock;
+use crate::device::Cpu;
+use crate::engine::Engine;
+use crate::engine::onnx::{OnnxModel, OnnxRuntime, SessionOptions};
+use crate::lane::{Feed, Lane};
+use crate::metrics::Metrics;
+use crate::queue::{self, Memory, Places};
+
+/// What it takes to load models.
+pub struct Loader {
+    pub runtime: OnnxRuntime,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub memory: Memory,
+}
+
+/// The models in some folders, by name.
+pub fn model_folders(repositories: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, RegistryError> {
+    let mut found = BTreeMap::new();
+    for repository in repositories {
+        let unreadable = |why| RegistryError::Repository(repository.clone(), why);
+        for entry in std::fs::read_dir(repository).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let is_model = path.join("model.toml").exists() || !versions(&path).is_empty();
+            if name.starts_with('.') || !is_model {
+                continue;
+            }
+            let name = name.to_owned();
+            if let Some(other) = found.insert(name.clone(), path.clone()) {
+                return Err(RegistryError::Twice(name, other, path));
+            }
+        }
+    }
+    if found.is_empty() {
+        let folders: Vec<_> = repositories.iter().map(|path| path.display().to_string()).collect();
+        return Err(RegistryError::Empty(folders.join(", ")));
+    }
+    Ok(found)
+}
+
+/// The versions in a model's folder, oldest first.
+fn versions(folder: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut versions: Vec<u64> = entries
+        .filter(|entry| entry.path().join("model.onnx").is_file())
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    versions.sort_unstable();
+    versions
+}
+
+/// A model's `model.toml` and the versions that its policy serves.
+pub fn read_model(folder: &Path) -> Result<(ModelFile, Vec<u64>), RegistryError> {
+    let path = folder.join("model.toml");
+    let file = ModelFile::read(&path)?;
+    let mut versions = versions(folder);
+    if versions.is_empty() {
+        return Err(RegistryError::NoVersion(folder.to_owned()));
+    }
+    match &file.version_policy {
+        VersionPolicy::All => {}
+        VersionPolicy::Latest { num_versions } => {
+            versions.drain(..versions.len().saturating_sub((*num_versions).max(1)));
+        }
+        VersionPolicy::Specific { versions: wanted } => {
+            if let Some(missing) = wanted.iter().find(|version| !versions.contains(version)) {
+                let why = format!("version {missing} was given, the folder has {versions:?}");
+                return Err(at(&path, FieldError::new("version_policy.specific.versions", why)).into());
+            }
+            versions.retain(|version| wanted.contains(version));
+        }
+    }
+    Ok((file, versions))
+}
+
+/// Reads one version's model file.
+pub fn open(
+    runtime: &OnnxRuntime,
+    folder: &Path,
+    version: u64,
+    file: &ModelFile,
+) -> Result<OnnxModel, RegistryError> {
+    let options = SessionOptions {
+        intra_op_threads: file.parameters.intra_op_thread_count,
+        inter_op_threads: file.parameters.inter_op_thread_count,
+    };
+    Ok(runtime.open(&folder.join(version.to_string()).join("model.onnx"), options)?)
+}
+
+fn at(path: &Path, FieldError { field, why }: FieldError) -> ModelConfigError {
+    ModelConfigError { file: path.to_owned(), field, why }
+}
+
+impl Loader {
+    /// Loads all models; `default` is the one on `/`, or empty for the obvious one.
+    pub fn load(&self, repositories: &[PathBuf], default: &str) -> Result<Registry, RegistryError> {
+        let mut models = BTreeMap::new();
+        for (name, folder) in model_folders(repositories)? {
+            let (file, numbers) = read_model(&folder)?;
+            let mut versions = Versions::new();
+            for version in numbers {
+                let served = self.start(&name, &folder, version, &file)?;
+                tracing::info!(
+                    model = name,
+                    version,
+                    max_batch_size = served.signature.max_batch_size,
+                    "model is ready"
+                );
+                versions.insert(version, Arc::new(served));
+            }
+            models.insert(name, versions);
+        }
+        let default = pick_default(&models, default)?;
+        Ok(Registry { models, default })
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        folder: &Path,
+        version: u64,
+        file: &ModelFile,
+    ) -> Result<Served, RegistryError> {
+        let config = folder.join("model.toml");
+        let wrong = |error: FieldError| RegistryError::from(at(&config, error));
+        let cannot = |why: String| RegistryError::Start(name.to_owned(), why);
+
+        let model = open(&self.runtime, folder, version, file)?;
+        let Derived { signature, constants } = derive(model.graph(), file).map_err(wrong)?;
+        let policy = policy(file, signature.batch_limit()).map_err(wrong)?;
+        let stream = file.stream.as_ref().map(|stream| Stream::new(stream, &signature));
+        let stream = stream.transpose().map_err(wrong)?;
+        let labels = file.output.as_ref().map(|output| Labels::load(output, &signature, folder));
+        let labels = labels.transpose().map_err(wrong)?;
+
+        let version_text = version.to_string();
+        let metrics = self.metrics.model(name, &version_text);
+        let places = Places::new(file.dynamic_batching.max_queue_size);
+        let (producer, requests) = queue::channel(places, self.memory.clone());
+        let feed = Feed::new(requests, policy, self.clock, Arc::clone(&metrics));
+        let windows = [stream.as_ref().map(|stream: &Stream| stream.window.clone())];
+        let instances = file.instance_group.iter().map(|group| group.count).sum::<usize>();
+        let instances = if file.instance_group.is_empty() { 1 } else { instances };
+        let warm_up: Vec<_> = file.model_warmup.iter().map(|warmup| warmup.batch_size).collect();
+        for instance in 0..instances {
+            let mut lane = Lane {
+                feed: Arc::clone(&feed),
+                device: Box::new(Cpu::new(&signature, &windows)),
+                model: model.start(&signature, &constants).map_err(|error| cannot(error.to_string()))?,
+                clock: self.clock,
+                metrics: Arc::clone(&metrics),
+            };
+            lane.warm_up(&signature, &warm_up).map_err(|error| cannot(error.to_string()))?;
+            // Threads show 15 bytes of their names.
+            lane.spawn(format!("lane-{instance}-{name}")).map_err(|error| cannot(error.to_string()))?;
+        }
+        metrics.info(signature.max_batch_size, instances, "cpu");
+        let signature = Arc::new(signature);
+        let (name, file) = (name.to_owned(), file.clone());
+        Ok(Served { name, version, version_text, signature, stream, labels, file, producer, metrics })
+    }
+}
+
+fn policy(file: &ModelFile, limit: usize) -> Result<Policy, FieldError> {
+    let batching = &file.dynamic_batching;
+    let field = |name: &str| format!("dynamic_batching.{name}");
+    if let Some(size) = batching.preferred_batch_size.iter().find(|&&size| size == 0 || size > limit) {
+        let why = format!("{size} was given, a batch holds 1 to {limit} rows (max_batch_size)");
+        return Err(FieldError::new(field("preferred_batch_size"), why));
+    }
+    if batching.max_queue_size == 0 {
+        let why = "0 was given; a queue without bound is not offered, at least 1 is needed";
+        return Err(FieldError::new(field("max_queue_size"), why));
+    }
+    if batching.default_priority_level > batching.priority_levels {
+        let why = format!(
+            "{} was given, there are {} priority_levels",
+            batching.default_priority_level, batching.priority_levels
+        );
+        return Err(FieldError::new(field("default_priority_level"), why));
+    }
+    if file.instance_group.iter().any(|group| group.count == 0) {
+        return Err(FieldError::new("instance_group.count", "0 was given, at least 1 is needed"));
+    }
+    Ok(Policy {
+        max_batch_size: limit,
+        preferred_batch_size: batching.preferred_batch_size.clone(),
+        max_queue_delay: Duration::from_micros(batching.max_queue_delay_microseconds),
+        priority_levels: batching.priority_levels.max(1),
+    })
+}
+
+/// The named model, else the only one, else the only one that takes plain messages.
+fn pick_default(models: &BTreeMap<String, Versions>, named: &str) -> Result<Option<String>, RegistryError> {
+    if !named.is_empty() {
+        return match models.contains_key(named) {
+            true => Ok(Some(named.to_owned())),
+            false => Err(RegistryError::NoDefault(named.to_owned())),
+        };
+    }
+    let streams = |versions: &Versions| versions.values().any(|served| served.stream.is_some());
+    let mut candidates: Vec<_> = models.keys().collect();
+    if candidates.len() > 1 {
+        candidates.retain(|name| streams(&models[*name]));
+    }
+    Ok(if let [only] = candidates[..] { Some(only.clone()) } else { None })
+}
