@@ -1,17 +1,22 @@
 //! Reductions of an output row to what a client wants of it.
 
+use std::cmp::Ordering;
+
 /// The indices and values of the `k` largest, largest first; equal values keep their order, NaN comes last.
 pub fn top_k(values: &[f32], k: usize) -> Vec<(usize, f32)> {
-    let mut best: Vec<(usize, f32)> = Vec::with_capacity(k + 1);
-    for (index, &value) in values.iter().enumerate() {
-        let below = |held: &(usize, f32)| value > held.1 || (held.1.is_nan() && !value.is_nan());
-        let place = best.iter().position(below).unwrap_or(best.len());
-        if place < k {
-            best.insert(place, (index, value));
-            best.truncate(k);
-        }
+    let mut best: Vec<(usize, f32)> = values.iter().copied().enumerate().collect();
+    // A client chooses `k`, so that the cost must not be a product of `k` and the values.
+    if k < best.len() {
+        best.select_nth_unstable_by(k, larger_first);
+        best.truncate(k);
     }
+    best.sort_unstable_by(larger_first);
     best
+}
+
+fn larger_first(a: &(usize, f32), b: &(usize, f32)) -> Ordering {
+    let by_value = || b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal);
+    a.1.is_nan().cmp(&b.1.is_nan()).then_with(by_value).then(a.0.cmp(&b.0))
 }
 
 /// Probabilities from logits, in place.
