@@ -7,9 +7,9 @@ use crate::tensor::DataType;
 
 /// Takes the header's length off the front of a message.
 pub(super) fn header_len(message: &mut Bytes) -> Result<usize> {
-    let len = message
-        .try_get_u32_le()
-        .map_err(|error| framing(format!("{} bytes are too few for the header's length", error.available)))?;
+    let len = message.try_get_u32_le().map_err(|error| {
+        framing(format!("the header's length takes 4 bytes, the message has {}", error.available))
+    })?;
     Ok(len as usize)
 }
 
@@ -24,7 +24,8 @@ pub(super) fn split(message: &Bytes, header_len: usize) -> Result<(&[u8], Bytes)
 /// Takes a tensor of `size` bytes off the front of what follows the header.
 pub(super) fn take(tail: &mut Bytes, size: u64, datatype: DataType, count: usize) -> Result<Bytes> {
     let fits = usize::try_from(size).ok().filter(|&size| size <= tail.len());
-    let size = fits.ok_or_else(|| framing(format!("{size} bytes are claimed, {} are left", tail.len())))?;
+    let size =
+        fits.ok_or_else(|| framing(format!("beyond the {} bytes that are left: {size}", tail.len())))?;
     let data = tail.split_to(size);
     match datatype.size() {
         Some(element) if count.checked_mul(element) != Some(size) => {

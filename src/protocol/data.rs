@@ -242,10 +242,10 @@ fn explain(fault: Fault<'_>, json: &str, datatype: DataType) -> Error {
         }
         Fault::Nesting => (Code::WrongShape, "the arrays nest neither flat nor as the shape says".into()),
         Fault::Few { found, wanted } => {
-            (Code::WrongElementCount, format!("an array has {found} elements, the shape says {wanted}"))
+            (Code::WrongElementCount, format!("an array has {found} of the shape's {wanted} elements"))
         }
         Fault::Many { wanted } => {
-            (Code::WrongElementCount, format!("an array has more elements than the {wanted} of the shape"))
+            (Code::WrongElementCount, format!("an array has more than the shape's {wanted} elements"))
         }
         Fault::Type(value) => (Code::InvalidRequest, format!("{} is no {datatype}", excerpt(value))),
         Fault::Range(value) => {
@@ -273,7 +273,7 @@ fn nesting(json: &str) -> usize {
     deepest
 }
 
-/// So much of a text as fits an error message.
+/// So much of a text as an error message quotes.
 pub(super) fn excerpt(text: &str) -> &str {
     text.get(..text.floor_char_boundary(40)).unwrap_or(text)
 }

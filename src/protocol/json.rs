@@ -31,7 +31,9 @@ impl Trace {
 
     #[cold]
     pub fn explain(&self, error: &serde_json::Error) -> Error {
-        let message = error.to_string();
+        let mut message = error.to_string();
+        // It may quote a string of the message whole.
+        message.truncate(message.floor_char_boundary(256));
         let path = self.path.borrow();
         match error.classify() {
             serde_json::error::Category::Data if path.is_empty() => Error::new(Code::InvalidRequest, message),

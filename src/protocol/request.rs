@@ -101,7 +101,7 @@ fn request(header: &[u8], mut tail: Bytes) -> Result<InferRequest> {
     let inputs = inputs.into_iter().enumerate();
     let inputs = inputs.map(|(index, input)| tensor(index, input, &mut tail)).collect::<Result<_>>()?;
     if !tail.is_empty() {
-        let message = format!("{} bytes are left over after the last tensor", tail.len());
+        let message = format!("bytes left over after the last tensor: {}", tail.len());
         return Err(Error::new(Code::InvalidFraming, message));
     }
     let outputs = envelope.outputs.map(|outputs| {

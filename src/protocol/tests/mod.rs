@@ -1,13 +1,17 @@
 //! What the module promises as a whole, from the outside.
 
+mod data;
 mod decode;
 mod encode;
+mod framing;
 mod robustness;
 mod round_trip;
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use expect_test::Expect;
 
 use super::*;
 use crate::tensor::{BatchOutput, Column, DataType, Rows, Storage};
@@ -40,4 +44,50 @@ fn batch(datatype: DataType, shape: &[usize], batch_axis: Option<usize>, bytes: 
     };
     let column = Column::new(datatype, shape.into(), batch_axis, storage).expect("the bytes fit the shape");
     Rows { output: Arc::new(BatchOutput { columns: vec![column] }), start: 0, count }
+}
+
+/// Randomness whose seed a failure shows; put in place of the random one it replays the failure.
+#[expect(clippy::print_stdout, reason = "the output of a test that passes is not shown")]
+fn random() -> fastrand::Rng {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// A decoded request, or why it is refused.
+fn show(result: Result<InferRequest, Refusal>) -> String {
+    let mut text = String::new();
+    match result {
+        Ok(request) => {
+            let InferRequest { id, parameters, inputs, outputs } = request;
+            text.push_str("ok ");
+            id.into_iter().for_each(|id| write!(text, "id {id:?} ").unwrap());
+            if parameters != Parameters::default() {
+                write!(text, "{parameters:?} ").unwrap();
+            }
+            for InputTensor { name, datatype, shape, data } in inputs {
+                write!(text, "{name:?} {datatype} {shape:?} {:?} ", &data[..]).unwrap();
+            }
+            for output in outputs.into_iter().flatten() {
+                write!(text, "-> {:?} {:?} {} ", output.name, output.binary, output.classification).unwrap();
+            }
+        }
+        Err(Refusal { error, id }) => {
+            id.into_iter().for_each(|id| write!(text, "(id {id:?}) ").unwrap());
+            write!(text, "{}: {error}", error.code.as_str()).unwrap();
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+/// What a text message is read as.
+fn check(message: &str, expect: Expect) {
+    expect.assert_eq(&show(decode_json(message.as_bytes())));
+}
+
+/// One input of this shape, datatype and data.
+fn check_data(datatype: &str, shape: &str, data: &str, expect: Expect) {
+    let message =
+        format!(r#"{{"inputs":[{{"name":"x","shape":{shape},"data":{data},"datatype":"{datatype}"}}]}}"#);
+    check(&message, expect);
 }
