@@ -55,7 +55,7 @@ fn elements<'a, E: Element + ?Sized>(
     if cursor.peek() != Some(b'[') {
         return Err(Fault::NoArray);
     }
-    let nested = cursor.json.as_bytes()[1..].trim_ascii_start().first() == Some(&b'[');
+    let nested = json.as_bytes()[cursor.at + 1..].trim_ascii_start().first() == Some(&b'[');
     // An element and its comma take at least two bytes, whatever the shape says.
     let capacity = E::SIZE * count.min(json.len() / 2);
     let mut out = Vec::with_capacity(capacity);
@@ -198,8 +198,8 @@ macro_rules! floats {
 integers! { u8 u16 u32 u64 i8 i16 i32 i64 }
 
 floats! {
-    f16: f64, f16::from_f64;
-    bf16: f64, bf16::from_f64;
+    f16: f32, f16::from_f32;
+    bf16: f32, bf16::from_f32;
     f32: f32, std::convert::identity;
     f64: f64, std::convert::identity;
 }
@@ -236,10 +236,11 @@ impl Element for str {
 #[cold]
 fn explain(fault: Fault<'_>, json: &str, datatype: DataType) -> Error {
     let (code, message) = match fault {
-        Fault::NoArray => (Code::InvalidRequest, "expected an array".into()),
-        Fault::Nesting if nesting(json) + LEVELS_AROUND > MAX_DEPTH => {
+        // Nested so deep it fits no shape, whichever way that showed.
+        _ if nesting(json) + LEVELS_AROUND > MAX_DEPTH => {
             (Code::JsonTooDeep, format!("the JSON nests deeper than {MAX_DEPTH} levels"))
         }
+        Fault::NoArray => (Code::InvalidRequest, "expected an array".into()),
         Fault::Nesting => (Code::WrongShape, "the arrays nest neither flat nor as the shape says".into()),
         Fault::Few { found, wanted } => {
             (Code::WrongElementCount, format!("an array has {found} of the shape's {wanted} elements"))

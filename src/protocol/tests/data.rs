@@ -199,3 +199,10 @@ fn shapes_are_not_believed() {
         expect!["wrong_shape: inputs[0].shape: 17 dimensions, the limit is 16"],
     );
 }
+
+#[test]
+fn halves_are_rounded_to_the_nearest() {
+    // Just above the middle of two neighbours, and the middle itself, which goes to the even one.
+    check_data("FP16", "[2]", "[1.000489,1.00048828125]", expect![[r#"ok "x" FP16 [2] [1, 60, 0, 60]"#]]);
+    check_data("BF16", "[2]", "[1.003907,1.00390625]", expect![[r#"ok "x" BF16 [2] [129, 63, 128, 63]"#]]);
+}

@@ -258,4 +258,10 @@ fn nesting_is_limited_wherever_it_is() {
         &nested(100_000),
         expect!["json_too_deep: inputs[0].data: the JSON nests deeper than 127 levels"],
     );
+    check_data(
+        "UINT8",
+        "[0]",
+        &nested(MAX_DEPTH - 2),
+        expect!["json_too_deep: inputs[0].data: the JSON nests deeper than 127 levels"],
+    );
 }
