@@ -22,7 +22,7 @@ use smallvec::{SmallVec, smallvec};
 /// answered twice. One culprit among `n` costs about `2 log2 n` runs, a model that fails always `2 n - 1`; a lane
 /// that knows its engine to be dead stops early and fails what the iterator still holds.
 pub struct Bisect<T> {
-    /// The next part is the last; each is at most half of the one before it, so they are few.
+    /// The next part is the last. Sizes halve on the way there: never more than `log2 n + 2` parts.
     parts: SmallVec<[Vec<T>; 1]>,
 }
 
