@@ -1,0 +1,226 @@
+"""Makes the small models that tests and benches serve into `tests/models/repository`.
+
+The same bytes come out of every run. A repeated run does nothing until this file changes.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, checker, helper, numpy_helper
+
+REPOSITORY = Path(__file__).parent / "repository"
+
+FLOAT, INT32, INT64, STRING = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.STRING
+
+# Every datatype of the Open Inference Protocol, and ONNX's word for it.
+DATATYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": INT32,
+    "INT64": INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BF16": TensorProto.BFLOAT16,
+    "BYTES": STRING,
+}
+
+BATCH_64 = "max_batch_size = 64\n"
+ONE_AT_A_TIME = """\
+max_batch_size = 1
+
+[dynamic_batching]
+max_queue_size = 4
+"""
+
+
+def tensor(name, datatype, *shape):
+    """What an input or an output is; a dimension given by name is dynamic."""
+    return helper.make_tensor_value_info(name, datatype, shape)
+
+
+def node(op, inputs, output, **attributes):
+    """One operator; inputs and outputs are names with spaces between."""
+    return helper.make_node(op, inputs.split(), output.split(), **attributes)
+
+
+def constant(name, value, dtype=np.float32):
+    return numpy_helper.from_array(np.asarray(value, dtype), name)
+
+
+def graph(inputs, outputs, nodes, constants=()):
+    model = helper.make_model(
+        helper.make_graph(nodes, "graph", inputs, outputs, list(constants)),
+        opset_imports=[helper.make_opsetid("", 21)],
+        ir_version=10,
+        producer_name="make_models.py",
+    )
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def identity(datatype):
+    return graph(
+        [tensor("INPUT0", datatype, "batch", "n")],
+        [tensor("OUTPUT0", datatype, "batch", "n")],
+        [node("Identity", "INPUT0", "OUTPUT0")],
+    )
+
+
+def identity_all():
+    """All datatypes in one request, each as long as it likes."""
+    ends = {
+        way: [tensor(f"{way}_{name}", onnx, "batch", f"n_{name.lower()}") for name, onnx in DATATYPES.items()]
+        for way in ("IN", "OUT")
+    }
+    return graph(ends["IN"], ends["OUT"], [node("Identity", f"IN_{name}", f"OUT_{name}") for name in DATATYPES])
+
+
+def add(datatype):
+    return graph(
+        [tensor("A", datatype, "batch", 16), tensor("B", datatype, "batch", 16)],
+        [tensor("SUM", datatype, "batch", 16)],
+        [node("Add", "A B", "SUM")],
+    )
+
+
+def mlp(width, layers=4):
+    """Work that gains from batches: a wide one is bound by reading its weights."""
+    random = np.random.default_rng(width)
+    constants, nodes, x = [], [], "x"
+    for layer in range(layers):
+        y = "y" if layer == layers - 1 else f"h{layer}"
+        weight = random.standard_normal((width, width), np.float32) * np.sqrt(2 / width)
+        constants.append(constant(f"w{layer}", weight))
+        constants.append(constant(f"b{layer}", random.standard_normal(width, np.float32) * 0.1))
+        nodes.append(node("Gemm", f"{x} w{layer} b{layer}", f"z{layer}"))
+        nodes.append(node("Relu", f"z{layer}", y))
+        x = y
+    return graph([tensor("x", FLOAT, "batch", width)], [tensor("y", FLOAT, "batch", width)], nodes, constants)
+
+
+def accumulator(*state):
+    """The sum so far of all that a stream has sent; `state` broadcasts against `x`."""
+    return graph(
+        [tensor("x", FLOAT, "batch", 4), tensor("state", FLOAT, *state)],
+        [tensor("y", FLOAT, *state), tensor("state_out", FLOAT, *state)],
+        [node("Add", "x state", "y"), node("Identity", "y", "state_out")],
+    )
+
+
+def poison(value=666):
+    """Doubles its input; where it meets the value, the run fails on an index that does not exist."""
+    return graph(
+        [tensor("x", FLOAT, "batch", 4)],
+        [tensor("y", FLOAT, "batch", 4)],
+        [
+            node("Equal", "x value", "is_value"),
+            node("Cast", "is_value", "index", to=INT64),
+            node("Gather", "table index", "looked_up"),
+            node("Mul", "x looked_up", "y"),
+        ],
+        [constant("value", value), constant("table", [2])],
+    )
+
+
+def slow(width=512, products=4):
+    """Returns its input after large products that no batch size changes, and no optimizer can foresee."""
+    weight = np.random.default_rng(0).standard_normal((width, width), np.float32) / np.sqrt(width)
+    chain = [node("MatMul", f"m{i} w", f"m{i + 1}") for i in range(products)]
+    return graph(
+        [tensor("x", FLOAT, "batch", 4)],
+        [tensor("y", FLOAT, "batch", 4)],
+        [
+            node("ReduceMax", "x", "seen", keepdims=0),
+            node("Clip", "seen zero one", "start"),
+            node("Add", "w start", "m0"),
+            *chain,
+            node("ReduceMax", f"m{products}", "most", keepdims=0),
+            node("Mul", "most zero", "nothing"),
+            node("Add", "x nothing", "y"),
+        ],
+        [constant("w", weight), constant("zero", 0), constant("one", 1)],
+    )
+
+
+def fixed_batch():
+    """No dynamic axis: a request is a run."""
+    return graph(
+        [tensor("x", FLOAT, 3, 4)],
+        [tensor("y", FLOAT, 3, 4)],
+        [node("Add", "x one", "y")],
+        [constant("one", 1)],
+    )
+
+
+def dynamic_text():
+    return graph(
+        [tensor("text", STRING, "batch", 1)],
+        [tensor("same", STRING, "batch", 1)],
+        [node("Identity", "text", "same")],
+    )
+
+
+def sequence_length():
+    """Requests of different lengths cannot share a batch."""
+    return graph(
+        [tensor("x", FLOAT, "batch", "length")],
+        [tensor("sum", FLOAT, "batch", 1)],
+        [node("ReduceSum", "x axis", "sum", keepdims=1)],
+        [constant("axis", [1], np.int64)],
+    )
+
+
+def nan():
+    """One for every number but 0, which makes NaN: JSON cannot carry it."""
+    return graph(
+        [tensor("x", FLOAT, "batch", 4)],
+        [tensor("y", FLOAT, "batch", 4)],
+        [node("Div", "x x", "y")],
+    )
+
+
+# Name → the model, and its model.toml where the ONNX file does not say enough.
+MODELS = {
+    **{f"identity_{name.lower()}": (lambda onnx=onnx: identity(onnx), BATCH_64) for name, onnx in DATATYPES.items()},
+    "identity_all": (identity_all, BATCH_64),
+    "add_fp32": (lambda: add(FLOAT), BATCH_64),
+    "add_int64": (lambda: add(INT64), BATCH_64),
+    "mlp64": (lambda: mlp(64), BATCH_64),
+    "mlp1024": (lambda: mlp(1024), BATCH_64),
+    "accumulator": (lambda: accumulator("batch", 4), BATCH_64),
+    "accumulator_axis1": (lambda: accumulator(2, "batch", 4), BATCH_64),
+    "poison": (poison, BATCH_64),
+    "slow": (slow, ONE_AT_A_TIME),
+    "fixed_batch": (fixed_batch, None),
+    "dynamic_text": (dynamic_text, BATCH_64),
+    "sequence_length": (sequence_length, BATCH_64),
+    "nan": (nan, BATCH_64),
+}
+
+
+def main():
+    stamp = REPOSITORY / ".made-by"
+    this_script = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == this_script:
+        return
+    shutil.rmtree(REPOSITORY, ignore_errors=True)
+    for name, (make, settings) in MODELS.items():
+        version = REPOSITORY / name / "1"
+        version.mkdir(parents=True)
+        (version / "model.onnx").write_bytes(make().SerializeToString(deterministic=True))
+        if settings:
+            (REPOSITORY / name / "model.toml").write_text(settings)
+    stamp.write_text(this_script)
+    print(f"made {len(MODELS)} models in {REPOSITORY}")
+
+
+if __name__ == "__main__":
+    main()
