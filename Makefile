@@ -1,0 +1,94 @@
+# One command each: `make serve`, `make test`, `make bench`.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# The build that `make test` tries; `make test PROFILE=release` tries the one that is shipped. The tests
+# themselves are built for debugging either way, so that its dependencies are compiled already.
+PROFILE ?= debug
+# What to pass on: `make serve ARGS='--listen 0.0.0.0:9000'`.
+ARGS ?=
+
+RELEASE := target/release/thalweg
+BINARY := target/$(PROFILE)/thalweg
+VENV := .venv/.made
+announce = @echo '== $@'
+or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
+
+.PHONY: help serve test bench clean
+.PHONY: tools format lint python build models test-models unit-tests model-tests client-tests release
+
+help:
+	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
+	@echo 'make test    everything that must hold before a change is merged (PROFILE=release for that build)'
+	@echo 'make bench   the benchmarks (ARGS= for a filter)'
+	@echo 'make clean   remove what was built; models that were fetched stay'
+
+serve: release
+	@$(RELEASE) models fetch
+	@exec $(RELEASE) serve $(ARGS)
+
+test: tools format lint python build models test-models unit-tests model-tests client-tests
+	@echo 'make test: all passed'
+
+bench: tools python release test-models
+	$(announce)
+	@$(RELEASE) models fetch
+	@cargo bench --locked -- $(ARGS)
+
+clean:
+	cargo clean
+	rm -rf .venv tests/models/repository
+
+tools:
+	$(announce)
+	@command -v cargo >/dev/null $(call or_else,install Rust with cargo; rust-version in Cargo.toml says which)
+	@tests/find_python >/dev/null
+
+format:
+	$(announce)
+	@cargo fmt --check $(call or_else,run `cargo fmt`)
+
+lint:
+	$(announce)
+	@cargo clippy --all-targets --locked --quiet -- -D warnings $(call or_else,mend what clippy says above)
+
+python: $(VENV)
+
+$(VENV): tests/requirements.txt
+	@echo '== python'
+	@rm -rf .venv
+	@$$(tests/find_python) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --require-hashes -r $< \
+		$(call or_else,the packages in $< could not be installed; is there a network?)
+	@touch $@
+
+build:
+	$(announce)
+	@cargo build --locked $(if $(filter release,$(PROFILE)),--release) $(call or_else,mend what the compiler says above)
+
+release:
+	@cargo build --locked --release
+
+models:
+	$(announce)
+	@$(BINARY) models fetch $(call or_else,what models/fetch.lock names could not be fetched; is there a network?)
+
+test-models: $(VENV)
+	$(announce)
+	@.venv/bin/python tests/models/make_models.py
+
+unit-tests:
+	$(announce)
+	@cargo test --locked --quiet $(call or_else,a test failed; its name and what it expected are above)
+
+model-tests: $(VENV)
+	$(announce)
+	@.venv/bin/python -m pytest tests/models
+
+client-tests: $(VENV)
+	$(announce)
+	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python -m pytest tests/clients \
+		$(call or_else,a client was not served as it should be; see above)

@@ -1,0 +1,146 @@
+"""One real server for all tests, and what they need to know about it."""
+
+import asyncio
+import collections
+import os
+import queue
+import re
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from functools import cache
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REPOSITORIES = [ROOT / "tests/models/repository", ROOT / "models"]
+
+# How long a server may take to start or to end, and a test's conversation to finish: generous, since
+# running into them is a failure and costs nothing otherwise.
+START_SECONDS = 120
+STOP_SECONDS = 30
+TALK_SECONDS = 90
+
+
+def binary():
+    if given := os.environ.get("THALWEG_BIN"):
+        return Path(given)
+    built = [ROOT / "target" / profile / "thalweg" for profile in ("release", "debug")]
+    return next((path for path in built if path.exists()), built[0])
+
+
+class Server:
+    """A running `thalweg serve`. A thread reads its log, so that it can never block on writing it."""
+
+    def __init__(self):
+        command = [binary(), "serve", "--listen", "127.0.0.1:0", "--log-format", "text"]
+        for repository in REPOSITORIES:
+            command += ["--model-repository", repository]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        )
+        self.log = collections.deque(maxlen=200)
+        self.panics = []
+        self._address = queue.Queue()
+        threading.Thread(target=self._read_log, daemon=True).start()
+        address = self._address.get(timeout=START_SECONDS)
+        assert address, f"the server ended before it listened:\n{self.tail()}"
+        self.host, self.port = address
+
+    def _read_log(self):
+        for line in self.process.stdout:
+            self.log.append(line)
+            if "panicked at" in line:
+                self.panics.append(line)
+            if found := re.search(r"listening on (127\.0\.0\.1):(\d+)", line):
+                self._address.put((found[1], int(found[2])))
+        self._address.put(None)
+
+    def tail(self):
+        return "".join(self.log)
+
+    @property
+    def address(self):
+        return f"{self.host}:{self.port}"
+
+    def http(self, path):
+        return f"http://{self.address}{path}"
+
+    def ws(self, path):
+        return f"ws://{self.address}{path}"
+
+    def get(self, path):
+        with urllib.request.urlopen(self.http(path), timeout=10) as response:
+            return response.read().decode()
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self.get("/v2/health/ready")
+            except urllib.error.HTTPError as error:
+                assert error.code == 503, f"readiness answers {error.code}"
+                assert time.monotonic() < deadline, f"the server did not get ready:\n{self.tail()}"
+                time.sleep(0.05)
+
+    def batches(self, model):
+        """How many batches of the model have run, and how many of them had one row."""
+        runs = single = 0
+        for line in self.get("/metrics").splitlines():
+            if line.startswith("thalweg_batch_size_") and f'model="{model}"' in line:
+                value = float(line.rsplit(" ", 1)[1])
+                if line.startswith("thalweg_batch_size_count"):
+                    runs += value
+                elif 'le="1"' in line:
+                    single += value
+        return runs, single
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return "killed"
+
+
+@pytest.fixture(scope="session")
+def server():
+    server = Server()
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        code = server.stop()
+    assert code == 0, f"the server ended with {code}:\n{server.tail()}"
+    assert not server.panics, "".join(server.panics)
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The same model run by ONNX Runtime in this process, as `reference(model)(inputs)`."""
+
+    @cache
+    def load(model):
+        [path] = [path for root in REPOSITORIES for path in root.glob(f"{model}/1/model.onnx")]
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return lambda inputs: dict(zip(names, session.run(None, inputs)))
+
+    return load
+
+
+@pytest.fixture
+def talk():
+    """Runs a conversation to its end, or fails."""
+
+    def run(conversation):
+        return asyncio.run(asyncio.wait_for(conversation, TALK_SECONDS))
+
+    return run
