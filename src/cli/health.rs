@@ -40,8 +40,7 @@ impl Health {
     /// A server that listens on all addresses is asked on the loopback one.
     fn address(&self) -> Result<SocketAddr, Failure> {
         let unknown = || format!("--listen: '{}' is no address and port", self.listen);
-        let mut address =
-            self.listen.to_socket_addrs().map_err(|_| unknown())?.next().ok_or_else(unknown)?;
+        let mut address = self.listen.to_socket_addrs().map_err(|_| unknown())?.next().ok_or_else(unknown)?;
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }

@@ -14,7 +14,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(version, about = "A streaming inference engine: WebSockets in, batches to ONNX Runtime, answers out")]
+#[command(
+    version,
+    about = "A streaming inference engine: WebSockets in, batches to ONNX Runtime, answers out"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -116,7 +116,8 @@ fn show(graph: &Graph, file: &registry::file::ModelFile) -> Result<(), Failure> 
         }
     }
     println!("derived configuration");
-    let derived = derive(graph, file).map_err(|error| format!("model.toml: {}: {}", error.field, error.why))?;
+    let derived =
+        derive(graph, file).map_err(|error| format!("model.toml: {}: {}", error.field, error.why))?;
     let Signature { inputs, outputs, max_batch_size } = &derived.signature;
     match max_batch_size {
         0 => println!("  max_batch_size = 0   # no batch axis was found: each request runs alone"),
@@ -128,7 +129,10 @@ fn show(graph: &Graph, file: &registry::file::ModelFile) -> Result<(), Failure> 
         }
     }
     for constant in &derived.constants {
-        println!("  inputs.{}.constant = (given)   # {} {:?}", constant.name, constant.datatype, constant.shape);
+        println!(
+            "  inputs.{}.constant = (given)   # {} {:?}",
+            constant.name, constant.datatype, constant.shape
+        );
     }
     Ok(())
 }

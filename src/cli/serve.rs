@@ -59,8 +59,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     tracing::info!(%address, models = registry.all().count(), "ready");
     state.serve(registry);
 
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -22,7 +22,10 @@ impl FromStr for ByteSize {
             _ => return Err(format!("'{text}' is no size; write bytes, or a number with KiB, MiB or GiB")),
         };
         let number: usize = number.parse().map_err(|_| format!("'{text}' does not begin with a number"))?;
-        number.checked_mul(factor).map(Self).ok_or_else(|| format!("'{text}' is beyond this machine's memory"))
+        number
+            .checked_mul(factor)
+            .map(Self)
+            .ok_or_else(|| format!("'{text}' is beyond this machine's memory"))
     }
 }
 

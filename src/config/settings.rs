@@ -167,14 +167,19 @@ mod tests {
         check("threads = 0", expect!["threads: 0 was given, at least 1 is needed"]);
         check(
             "max_request_memory = 5",
-            expect![[r"max_request_memory: 5 was given, it must hold at least one message of max_message_size"]],
+            expect![[
+                r"max_request_memory: 5 was given, it must hold at least one message of max_message_size"
+            ]],
         );
-        check("listn = 'x'", expect![[r"
+        check(
+            "listn = 'x'",
+            expect![[r"
             TOML parse error at line 1, column 1
               |
             1 | listn = 'x'
               | ^^^^^
-            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `onnxruntime`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `log`, `log_format`"]]);
+            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `onnxruntime`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `log`, `log_format`"]],
+        );
     }
 
     #[test]

@@ -111,9 +111,8 @@ impl Feed {
     fn wait(&self, until: Option<Time>, closed: bool) {
         // A channel without senders is always ready, and would turn this wait into a spin.
         let requests = if closed { &crossbeam_channel::never() } else { &self.requests };
-        let timeout = until.map_or_else(crossbeam_channel::never, |time| {
-            crossbeam_channel::at(self.clock.instant(time))
-        });
+        let timeout = until
+            .map_or_else(crossbeam_channel::never, |time| crossbeam_channel::at(self.clock.instant(time)));
         let arrived = select! {
             recv(requests) -> request => Some(request),
             recv(self.bell.1) -> _ => None,

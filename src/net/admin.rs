@@ -26,9 +26,8 @@ pub fn model_config(served: &Served) -> Value {
     let file = &served.file;
     let batching = &file.dynamic_batching;
     let batches = served.signature.max_batch_size > 0;
-    let tensors = |specs: &[TensorSpec]| -> Vec<_> {
-        specs.iter().map(|spec| tensor_config(spec, batches)).collect()
-    };
+    let tensors =
+        |specs: &[TensorSpec]| -> Vec<_> { specs.iter().map(|spec| tensor_config(spec, batches)).collect() };
     let count: usize = file.instance_group.iter().map(|group| group.count).sum();
     json!({
         "name": served.name,

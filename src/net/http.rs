@@ -31,9 +31,7 @@ pub async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<Rep
     let label = route.as_ref().map_or("other", Route::label);
     let reply = match route {
         Some(route) => respond(&state, route, request).await,
-        None => {
-            Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'"))))
-        }
+        None => Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'")))),
     };
     let reply = reply.unwrap_or_else(|refused| refused.reply());
     state.metrics.http_request(label, reply.status().as_u16());
@@ -77,11 +75,7 @@ impl Refused {
     }
 }
 
-async fn respond(
-    state: &Arc<State>,
-    route: Route<'_>,
-    request: Request<Incoming>,
-) -> Result<Reply, Refused> {
+async fn respond(state: &Arc<State>, route: Route<'_>, request: Request<Incoming>) -> Result<Reply, Refused> {
     if upgrade::is_upgrade(&request)
         && let Some(endpoint) = Endpoint::find(state, &route, &request)?
     {
@@ -192,15 +186,12 @@ impl Endpoint {
     }
 }
 
-async fn infer(
-    state: &State,
-    served: &Arc<Served>,
-    request: Request<Incoming>,
-) -> Result<Reply, Refused> {
+async fn infer(state: &State, served: &Arc<Served>, request: Request<Incoming>) -> Result<Reply, Refused> {
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
         && encoding != "identity"
     {
-        let message = format!("a body with Content-Encoding {encoding:?} is not understood; send it as it is");
+        let message =
+            format!("a body with Content-Encoding {encoding:?} is not understood; send it as it is");
         return Err(Error::new(Code::InvalidRequest, message).into());
     }
     let header_length = match request.headers().get(HEADER_LENGTH) {
@@ -231,8 +222,7 @@ async fn infer(
         true => protocol::encode_framed(&mut body, head, outputs),
         false => protocol::encode_json(&mut body, head, outputs).map(|()| 0),
     });
-    let header_length =
-        header_length.map_err(|error| Refused { error, id: pending.id().map(Into::into) })?;
+    let header_length = header_length.map_err(|error| Refused { error, id: pending.id().map(Into::into) })?;
     let mut reply = json_reply(body.freeze());
     if binary {
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

@@ -14,7 +14,11 @@ pub enum Route<'a> {
     Server,
     Live,
     Ready,
-    Model { model: Cow<'a, str>, version: Option<Cow<'a, str>>, what: ModelRoute },
+    Model {
+        model: Cow<'a, str>,
+        version: Option<Cow<'a, str>>,
+        what: ModelRoute,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,10 +117,19 @@ mod tests {
         ] {
             assert_eq!(Route::parse(path), route, "{path}");
         }
-        for path in
-            ["", "v2", "/v3", "/health/", "/v2/models", "/v2/models/", "/v2/models/a/x", "/v2/models/a/infer/x",
-             "/v2/models/a/versions", "/v2/models/%ff", "/v2/health/live/x"]
-        {
+        for path in [
+            "",
+            "v2",
+            "/v3",
+            "/health/",
+            "/v2/models",
+            "/v2/models/",
+            "/v2/models/a/x",
+            "/v2/models/a/infer/x",
+            "/v2/models/a/versions",
+            "/v2/models/%ff",
+            "/v2/health/live/x",
+        ] {
             assert_eq!(Route::parse(path), None, "{path}");
         }
     }

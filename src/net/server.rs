@@ -105,9 +105,8 @@ pub struct Server {
 
 impl Server {
     pub async fn bind(address: SocketAddr, state: Arc<State>) -> Result<Self, ServerError> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| ServerError::Listen { address, source })?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
         Ok(Self { listener, state })
     }
 

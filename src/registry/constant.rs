@@ -17,12 +17,15 @@ pub fn build(port: &Port, value: &toml::Value) -> Result<Constant, FieldError> {
     })?;
 
     let dynamic = port.dims.iter().filter(|dim| !matches!(dim, PortDim::Fixed(_))).count();
-    let fixed: usize = port.dims.iter().map(|dim| if let PortDim::Fixed(size) = dim { *size } else { 1 }).product();
+    let fixed: usize =
+        port.dims.iter().map(|dim| if let PortDim::Fixed(size) = dim { *size } else { 1 }).product();
     // One dynamic dimension takes what the list leaves to it; more than one could be cut anyhow.
     let free = match dynamic {
         0 => 1,
         1 if fixed > 0 && count % fixed == 0 => count / fixed,
-        _ => return Err(error("the input's shape is dynamic, so the shape of this value is not known".into())),
+        _ => {
+            return Err(error("the input's shape is dynamic, so the shape of this value is not known".into()));
+        }
     };
     let shape: Shape =
         port.dims.iter().map(|dim| if let PortDim::Fixed(size) = dim { *size } else { free }).collect();
@@ -47,7 +50,10 @@ fn flatten(
 
 /// Appends the element's bytes, if the datatype can hold it.
 fn push(datatype: DataType, value: &toml::Value, out: &mut Vec<u8>) -> Option<()> {
-    #[allow(clippy::cast_precision_loss, reason = "a float of the configuration may be written as an integer")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a float of the configuration may be written as an integer"
+    )]
     let float = value.as_float().or(value.as_integer().map(|integer| integer as f64));
     macro_rules! integer {
         ($type:ty) => {

@@ -110,7 +110,9 @@ fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<FieldError> 
                     format!("{axis} was given, the tensor has {} dimensions", spec.dims.len())
                 }
                 Some(axis) if spec.dims[axis] != Dim::Dynamic => {
-                    format!("axis {axis} has a fixed size in the model file; export the model with it dynamic")
+                    format!(
+                        "axis {axis} has a fixed size in the model file; export the model with it dynamic"
+                    )
                 }
                 Some(axis) if axis != 0 && spec.datatype.size().is_none() => {
                     format!("{axis} was given, BYTES can only be joined along axis 0")
@@ -214,16 +216,32 @@ mod tests {
     fn configuration_corrects_the_file() {
         let silero = ("input[?,?] state[2,?,128] sr[]", "output[?,1] stateN[?,?,?]");
         let toml = "inputs.state.batch_axis = 1\noutputs.stateN.batch_axis = 1\ninputs.sr.constant = 2.5";
-        check(silero.0, silero.1, toml, expect!["32: input@0 state@1 -> output@0 stateN@1 sr=[0, 0, 32, 64]"]);
+        check(
+            silero.0,
+            silero.1,
+            toml,
+            expect!["32: input@0 state@1 -> output@0 stateN@1 sr=[0, 0, 32, 64]"],
+        );
         check("x[b,4]", "sum[]", "outputs.sum.batch_axis = false", expect!["32: x@0 -> sum"]);
-        check("x[b]", "y[b]", "inputs.z.batch_axis = 1", expect![[
-            "inputs.z: the model has no such tensor; it has x"
-        ]]);
-        check("x[b]", "y[b]", "inputs.x.batch_axis = 1\nmax_batch_size = 2", expect![[
-            "inputs.x.batch_axis: 1 was given, the tensor has 1 dimensions"
-        ]]);
-        check("x[4,b]", "y[b]", "inputs.x.batch_axis = 0\nmax_batch_size = 2", expect![[
-            "inputs.x.batch_axis: axis 0 has a fixed size in the model file; export the model with it dynamic"
-        ]]);
+        check(
+            "x[b]",
+            "y[b]",
+            "inputs.z.batch_axis = 1",
+            expect![["inputs.z: the model has no such tensor; it has x"]],
+        );
+        check(
+            "x[b]",
+            "y[b]",
+            "inputs.x.batch_axis = 1\nmax_batch_size = 2",
+            expect![["inputs.x.batch_axis: 1 was given, the tensor has 1 dimensions"]],
+        );
+        check(
+            "x[4,b]",
+            "y[b]",
+            "inputs.x.batch_axis = 0\nmax_batch_size = 2",
+            expect![[
+                "inputs.x.batch_axis: axis 0 has a fixed size in the model file; export the model with it dynamic"
+            ]],
+        );
     }
 }

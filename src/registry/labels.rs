@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::file::{Fallback, OutputFile};
 use super::FieldError;
+use super::file::{Fallback, OutputFile};
 use crate::tensor::{DataType, Dim, Signature, Told, reduce};
 
 /// How the rows of one output are told to a client.
@@ -192,7 +192,7 @@ mod tests {
         let labels = labels(FULL).unwrap();
         let told = labels.tell(&[0.95, 0.04, 0.01]);
         assert_eq!((told.label, told.score, told.model_label), ("html", 0.95, Some("html")));
-        assert_eq!(told.attributes, r#""is_text":true,"mime_type":"text/html""#);
+        assert_eq!(told.attributes, r#""mime_type":"text/html","is_text":true"#);
         assert_eq!(told.top, [("html", 0.95), ("raw", 0.04)]);
         assert_eq!(labels.tell(&[0.8, 0.1, 0.1]).label, "txt", "below its own threshold, and text");
         assert_eq!(labels.tell(&[0.3, 0.4, 0.3]).label, "unknown", "below the threshold");

@@ -84,12 +84,14 @@ impl Registry {
         let versions = self.models.get(model).ok_or_else(unknown)?;
         match version {
             None => versions.last_key_value().map(|(_, served)| served).ok_or_else(unknown),
-            Some(version) => version.parse().ok().and_then(|number: u64| versions.get(&number)).ok_or_else(|| {
-                let served: Vec<_> = versions.keys().map(u64::to_string).collect();
-                let message =
-                    format!("model '{model}' has no version '{version}'; it has {}", served.join(", "));
-                Error::new(Code::UnknownVersion, message)
-            }),
+            Some(version) => {
+                version.parse().ok().and_then(|number: u64| versions.get(&number)).ok_or_else(|| {
+                    let served: Vec<_> = versions.keys().map(u64::to_string).collect();
+                    let message =
+                        format!("model '{model}' has no version '{version}'; it has {}", served.join(", "));
+                    Error::new(Code::UnknownVersion, message)
+                })
+            }
         }
     }
 

@@ -48,10 +48,8 @@ impl Running for OnnxSession {
         for (name, value) in &self.constants {
             named.push((Cow::Borrowed(name), SessionInputValue::from(value)));
         }
-        let outputs = self
-            .session
-            .run(named)
-            .map_err(|error| Error::new(Code::InferenceFailed, one_line(&error)))?;
+        let outputs =
+            self.session.run(named).map_err(|error| Error::new(Code::InferenceFailed, one_line(&error)))?;
         let columns = outputs
             .into_iter()
             .zip(&self.batch_axes)

@@ -72,7 +72,8 @@ pub(super) fn owned(view: &TensorView<'_>) -> Result<DynValue> {
     macro_rules! typed {
         ($type:ty) => {{
             let unaligned = view.data.chunks_exact(size_of::<$type>());
-            let element = |bytes| bytemuck::checked::try_pod_read_unaligned::<$type>(bytes).map_err(malformed);
+            let element =
+                |bytes| bytemuck::checked::try_pod_read_unaligned::<$type>(bytes).map_err(malformed);
             let data = unaligned.map(element).collect::<Result<Vec<_>>>()?;
             Tensor::from_array((shape, data)).map_err(|error| internal(&error))?.into_dyn()
         }};

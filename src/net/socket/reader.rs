@@ -10,7 +10,10 @@ use super::close;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// A whole message; text is UTF-8.
-    Message { text: bool, payload: Bytes },
+    Message {
+        text: bool,
+        payload: Bytes,
+    },
     Ping(Bytes),
     Pong,
     /// The close code it gave, if any.
@@ -40,7 +43,8 @@ struct Partial {
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     pub fn new(stream: R, limit: usize) -> Self {
-        let (mut frames, _) = fastwebsockets::after_handshake_split::<R, Sink>(stream, tokio::io::sink(), Role::Server);
+        let (mut frames, _) =
+            fastwebsockets::after_handshake_split::<R, Sink>(stream, tokio::io::sink(), Role::Server);
         frames.set_auto_close(false);
         frames.set_auto_pong(false);
         // The crate refuses frames of this size or more.
@@ -59,7 +63,6 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             }
         }
     }
-
 }
 
 impl Partial {
@@ -177,38 +180,54 @@ mod tests {
 
     #[test]
     fn messages_come_whole_or_in_fragments() {
-        check(&[frame(0x81, b"hi"), frame(0x82, b"\xff")], expect![[r#"
+        check(
+            &[frame(0x81, b"hi"), frame(0x82, b"\xff")],
+            expect![[r#"
             Message { text: true, payload: b"hi" }
             Message { text: false, payload: b"\xff" }
-            Gone"#]]);
+            Gone"#]],
+        );
         // A character may be cut between fragments, and control frames may come between them.
         let cut = [frame(0x01, b"\xc3"), frame(0x89, b"p"), frame(0x00, b""), frame(0x80, b"\xa4")];
-        check(&cut, expect![[r#"
+        check(
+            &cut,
+            expect![[r#"
             Ping(b"p")
             Message { text: true, payload: b"\xc3\xa4" }
-            Gone"#]]);
-        check(&[frame(0x8a, b""), frame(0x88, b"\x03\xe8bye")], expect![[r"
+            Gone"#]],
+        );
+        check(
+            &[frame(0x8a, b""), frame(0x88, b"\x03\xe8bye")],
+            expect![[r"
             Pong
             Close(Some(1000))
-            Gone"]]);
+            Gone"]],
+        );
     }
 
     #[test]
     fn violations_have_their_codes() {
-        let too_big = expect![[r#"Protocol(1009, "the message is too big")"#]];
-        check(&[frame(0x82, b"123456789")], too_big.clone());
-        check(&[frame(0x02, b"12345678"), frame(0x80, b"9")], too_big);
+        check(&[frame(0x82, b"123456789")], expect![[r#"Protocol(1009, "the message is too big")"#]]);
+        let fragments = [frame(0x02, b"12345678"), frame(0x80, b"9")];
+        check(&fragments, expect![[r#"Protocol(1009, "the message is too big")"#]]);
         check(&[frame(0x81, b"\xff")], expect![[r#"Protocol(1007, "the text is not UTF-8")"#]]);
-        check(&[frame(0x01, b"\xc3"), frame(0x80, b"")], expect![[r#"Protocol(1007, "the text is not UTF-8")"#]]);
+        check(
+            &[frame(0x01, b"\xc3"), frame(0x80, b"")],
+            expect![[r#"Protocol(1007, "the text is not UTF-8")"#]],
+        );
         check(&[vec![0x81, 0x00]], expect![[r#"Protocol(1002, "client frames must be masked")"#]]);
-        check(&[frame(0x01, b""), frame(0x81, b"")], expect![[r#"
-            Protocol(1002, "a message began inside another")"#]]);
+        check(
+            &[frame(0x01, b""), frame(0x81, b"")],
+            expect![[r#"
+            Protocol(1002, "a message began inside another")"#]],
+        );
         check(&[frame(0x80, b"")], expect![[r#"Protocol(1002, "a continuation has nothing to continue")"#]]);
         check(&[frame(0x88, b"\x03")], expect![[r#"Protocol(1002, "a close code has two bytes")"#]]);
         check(&[frame(0x88, b"\x03\xed")], expect![[r#"Protocol(1002, "this close code may not be sent")"#]]);
-        check(&[frame(0xc1, b"")], expect![[
-            r#"Protocol(1002, "reserved bits are set, and no extension was agreed")"#
-        ]]);
+        check(
+            &[frame(0xc1, b"")],
+            expect![[r#"Protocol(1002, "reserved bits are set, and no extension was agreed")"#]],
+        );
         check(&[frame(0x83, b"")], expect![[r#"Protocol(1002, "this opcode is reserved")"#]]);
         check(&[frame(0x09, b"")], expect![[r#"Protocol(1002, "a control frame is fragmented")"#]]);
     }
