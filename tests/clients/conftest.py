@@ -78,15 +78,21 @@ class Server:
         with urllib.request.urlopen(self.http(path), timeout=10) as response:
             return response.read().decode()
 
+    def is_ready(self):
+        try:
+            return bool(self.get("/v2/health/ready"))
+        except urllib.error.HTTPError as error:
+            assert error.code == 503, f"readiness answers {error.code}"
+        except OSError as error:
+            # It listens until it ends.
+            raise AssertionError(f"the server ended before it was ready ({error}):\n{self.tail()}") from None
+        return False
+
     def wait_until_ready(self):
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                return self.get("/v2/health/ready")
-            except urllib.error.HTTPError as error:
-                assert error.code == 503, f"readiness answers {error.code}"
-                assert time.monotonic() < deadline, f"the server did not get ready:\n{self.tail()}"
-                time.sleep(0.05)
+        while not self.is_ready():
+            assert time.monotonic() < deadline, f"the server did not get ready:\n{self.tail()}"
+            time.sleep(0.05)
 
     def batches(self, model):
         """How many batches of the model have run, and how many of them had one row."""

@@ -188,7 +188,7 @@ ROW = np.zeros((1, 64), np.float32)
         ("mlp64", [given("z", ROW)], 400, "z"),
         ("mlp64", [given("x", ROW), given("x", ROW)], 400, "x"),
         ("mlp64", [given("x", ROW[:, :63])], 400, "63"),
-        ("mlp64", [given("x", ROW[0])], 400, "64"),
+        ("mlp64", [given("x", ROW[0])], 400, "dimensions"),
         ("mlp64", [given("x", ROW.astype(np.float64))], 400, "FP64"),
         ("mlp64", [given("x", np.zeros((65, 64), np.float32))], 400, "65"),
         ("fixed_batch", [given("x", np.zeros((2, 4), np.float32))], 400, "2"),
