@@ -34,7 +34,7 @@ MALFORMED = [
     (frame(b"not json"), "invalid_json", False),
     (frame(b'{"id":"bad","inputs":[NaN]}'), "invalid_json", True),
     (frame(b"\xff"), "invalid_json", False),
-    (frame(b'{"id":"bad","inputs":' + b"[" * 200 + b"]" * 200 + b"}"), "json_too_deep", True),
+    (frame(b'{"id":"bad","unknown":' + b"[" * 200 + b"]" * 200 + b"}"), "json_too_deep", True),
     (frame({"id": "bad"}), "invalid_request", True),
     (frame({"id": "bad", "inputs": 7}), "invalid_request", True),
     (header(tail=b""), "missing_input", True),

@@ -26,13 +26,13 @@ def texts():
             pass
 
 
-def check(result, seq, prediction):
+def check(result, seq, prediction, tolerance=1e-4):
     assert result.get("seq") == seq, result
     # Where the document is too short to ask the model, there is no label of its own.
     got = (result["label"], result["mime_type"], result["group"], result.get("model_label", "undefined"))
     output = prediction.output
     assert got == (str(output.label), output.mime_type, output.group, str(prediction.dl.label)), result
-    assert result["score"] == pytest.approx(prediction.score, abs=1e-4)
+    assert result["score"] == pytest.approx(prediction.score, abs=tolerance)
 
 
 @pytest.mark.parametrize("path", [STREAM, "/v2/models/magika/versions/1/stream", "/", "/?model=magika"])
@@ -64,7 +64,8 @@ def test_results_leave_in_the_order_of_their_documents(server, talk, labels):
 
             sending = asyncio.create_task(send())
             for seq, name in enumerate(names):
-                check(json.loads(await socket.recv()), seq, labels[name])
+                # Sent without waiting they run in batches, which round differently (test_onnxruntime).
+                check(json.loads(await socket.recv()), seq, labels[name], tolerance=1e-2)
             await sending
 
     talk(main())

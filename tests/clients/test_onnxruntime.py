@@ -105,6 +105,15 @@ def test_in_a_crowd(server, reference, talk, model):
 
 
 def test_magika_in_a_crowd(server, reference, talk):
+    """ONNX Runtime's own rounding of this model differs between a run of one row and a run of several, by up to
+    1e-3 for documents it is unsure of; among runs of several rows it does not. Served results are one or other."""
+
+    def equals(sent, outputs):
+        alone = reference("magika")(sent)
+        doubled = {name: np.repeat(rows, 2, axis=0) for name, rows in sent.items()}
+        together = {name: rows[:1] for name, rows in reference("magika")(doubled).items()}
+        return min(farthest(outputs, alone), farthest(outputs, together)) <= 1e-6
+
     inputs = list(windows())
     requests = [inputs[client % (len(inputs) - 1) :][:2] for client in range(CLIENTS)]
     runs_before, _ = server.batches("magika")
@@ -112,7 +121,7 @@ def test_magika_in_a_crowd(server, reference, talk):
     runs, _ = server.batches("magika")
     for mine, theirs in zip(requests, answers):
         for sent, outputs in zip(mine, theirs):
-            assert farthest(outputs, reference("magika")(sent)) <= 1e-6
+            assert equals(sent, outputs)
     assert runs - runs_before < sum(map(len, requests))
 
 
