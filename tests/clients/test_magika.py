@@ -65,7 +65,7 @@ def test_results_leave_in_the_order_of_their_documents(server, talk, labels):
             sending = asyncio.create_task(send())
             for seq, name in enumerate(names):
                 # Sent without waiting they run in batches, which round differently (test_onnxruntime).
-                check(json.loads(await socket.recv()), seq, labels[name], tolerance=1e-2)
+                check(json.loads(await socket.recv()), seq, labels[name], tolerance=0.05)
             await sending
 
     talk(main())
