@@ -7,7 +7,6 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
 
 use super::SequenceId;
 use super::json::{Dims, Fields, List, Object, Text, Trace, set};
@@ -17,7 +16,7 @@ use crate::error::{Code, Error, Result};
 pub(super) struct Request<'a> {
     pub id: Option<Text<'a>>,
     pub parameters: Option<RequestParameters>,
-    pub inputs: Option<SmallVec<[Input<'a>; 2]>>,
+    pub inputs: Option<Vec<Input<'a>>>,
     pub outputs: Option<Vec<Output<'a>>>,
 }
 

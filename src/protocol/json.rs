@@ -114,56 +114,55 @@ impl<'de, F: Fields<'de>> Visitor<'de> for Object<'_, F> {
 }
 
 /// Reads an array of objects; `null` is none.
-pub(super) struct List<'t, F, C> {
+pub(super) struct List<'t, F> {
     trace: &'t Trace,
-    collection: PhantomData<(F, C)>,
+    fields: PhantomData<F>,
 }
 
-impl<'t, F, C> List<'t, F, C> {
+impl<'t, F> List<'t, F> {
     pub fn new(trace: &'t Trace) -> Self {
-        Self { trace, collection: PhantomData }
+        Self { trace, fields: PhantomData }
     }
 }
 
-impl<'de, F: Fields<'de>, C: Default + Extend<F>> DeserializeSeed<'de> for List<'_, F, C> {
-    type Value = Option<C>;
+impl<'de, F: Fields<'de>> DeserializeSeed<'de> for List<'_, F> {
+    type Value = Option<Vec<F>>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<C>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Vec<F>>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de, F: Fields<'de>, C: Default + Extend<F>> Visitor<'de> for List<'_, F, C> {
-    type Value = Option<C>;
+impl<'de, F: Fields<'de>> Visitor<'de> for List<'_, F> {
+    type Value = Option<Vec<F>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of objects")
     }
 
-    fn visit_unit<E>(self) -> Result<Option<C>, E> {
+    fn visit_unit<E>(self) -> Result<Option<Vec<F>>, E> {
         Ok(None)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<C>, A::Error> {
-        let mut collection = C::default();
-        for index in 0.. {
-            let element = seq.next_element_seed(Object::new(self.trace)).and_then(|element| match element {
-                Some(_) if index == MAX_TENSORS => {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Vec<F>>, A::Error> {
+        let mut objects = Vec::new();
+        loop {
+            let object = seq.next_element_seed(Object::new(self.trace)).and_then(|object| match object {
+                Some(_) if objects.len() == MAX_TENSORS => {
                     Err(de::Error::custom(format_args!("more than {MAX_TENSORS} tensors")))
                 }
                 Some(None) => Err(de::Error::invalid_type(de::Unexpected::Unit, &"an object")),
-                element => Ok(element.flatten()),
+                object => Ok(object.flatten()),
             });
-            match element {
-                Ok(Some(element)) => collection.extend(Some(element)),
-                Ok(None) => break,
+            match object {
+                Ok(Some(object)) => objects.push(object),
+                Ok(None) => return Ok(Some(objects)),
                 Err(error) => {
-                    self.trace.passed(format_args!("[{index}]"));
+                    self.trace.passed(format_args!("[{}]", objects.len()));
                     return Err(error);
                 }
             }
         }
-        Ok(Some(collection))
     }
 }
 
