@@ -24,7 +24,9 @@ pub fn build(port: &Port, value: &toml::Value) -> Result<Constant, FieldError> {
         0 => 1,
         1 if fixed > 0 && count % fixed == 0 => count / fixed,
         _ => {
-            return Err(error("the input's shape is dynamic, so the shape of this value is not known".into()));
+            return Err(error(
+                "the input's shape is dynamic, so the shape of this value is not known".into(),
+            ));
         }
     };
     let shape: Shape =

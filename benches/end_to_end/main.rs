@@ -1,0 +1,60 @@
+//! What a served message costs: the real server on one core, many connections from another.
+//!
+//! `cargo bench --bench end_to_end [-- --seconds N --connections N MODEL…]` prints, for each model and each
+//! number of requests in flight per connection, the messages a second, the server's CPU time for each, and
+//! what a client waits. The server's CPU time is the kernel's own account of its threads. Every answer is
+//! compared with the first one, byte for byte.
+
+mod client;
+mod server;
+
+use std::time::Duration;
+
+use client::{Form, Load};
+use server::Server;
+
+/// Model, input name, width.
+const MODELS: &[(&str, &str, usize)] =
+    &[("identity_fp32", "INPUT0", 64), ("mlp64", "x", 64), ("mlp1024", "x", 1024)];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let option = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1)?.parse::<u64>().ok()
+    };
+    let seconds = Duration::from_secs(option("--seconds").unwrap_or(3));
+    let connections = usize::try_from(option("--connections").unwrap_or(64)).unwrap_or(64);
+    let named = |model: &str| arguments.iter().any(|argument| argument == model);
+    let any_named = MODELS.iter().any(|(model, ..)| named(model));
+
+    server::pin(std::process::id(), "1");
+    let server = Server::start("0");
+    println!("server on core 0, {connections} connections from core 1, {seconds:?} each");
+    println!(
+        "{:<16} {:<7} {:>5} {:>9} {:>9} {:>9} {:>9} {:>6}",
+        "model", "form", "depth", "msg/s", "CPU µs", "p50 µs", "p99 µs", "batch"
+    );
+    for &(model, input, width) in MODELS.iter().filter(|(model, ..)| !any_named || named(model)) {
+        for form in [Form::Binary, Form::Text] {
+            for depth in [1, 16] {
+                let load = Load { model, input, width, form, depth, connections };
+                client::run(&server, load, Duration::from_secs(1));
+                let (cpu, batches) = (server.cpu(), server.batches(model));
+                let outcome = client::run(&server, load, seconds);
+                let (cpu, batches) = (server.cpu() - cpu, server.batches(model) - batches);
+                #[allow(clippy::cast_precision_loss)]
+                let (answers, elapsed) = (outcome.answers as f64, outcome.elapsed.as_secs_f64());
+                println!(
+                    "{model:<16} {:<7} {depth:>5} {:>9.0} {:>9.2} {:>9} {:>9} {:>6.1}",
+                    format!("{form:?}").to_lowercase(),
+                    answers / elapsed,
+                    cpu.as_secs_f64() * 1e6 / answers,
+                    outcome.percentile(50),
+                    outcome.percentile(99),
+                    answers / batches,
+                );
+            }
+        }
+    }
+}
