@@ -5,6 +5,7 @@
 //! only the request that makes it fail is answered with the error.
 
 mod feed;
+mod scheduling;
 mod warmup;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ impl Lane {
     }
 
     fn work(mut self) {
+        scheduling::yield_to_others();
         while let Some(batch) = self.feed.next() {
             let mut parts = Bisect::new(batch);
             while let Some(part) = parts.next() {
