@@ -1,3 +1,5 @@
+//! The data of JSON tensors: shapes, nesting, and what each datatype can hold.
+
 use expect_test::expect;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! JSON requests: their fields, in any order, and what is refused.
+
 use expect_test::expect;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Answers, as JSON and as binary messages.
+
 use bytes::BytesMut;
 use expect_test::{Expect, expect};
 

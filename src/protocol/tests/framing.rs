@@ -1,3 +1,5 @@
+//! Binary messages: a JSON header, then the bytes of its tensors.
+
 use expect_test::{Expect, expect};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Damaged messages: whatever arrives, decoding returns.
+
 use super::*;
 
 /// Valid messages, the seeds of damaged ones.

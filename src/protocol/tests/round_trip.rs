@@ -1,3 +1,5 @@
+//! What is encoded decodes to the same bytes, for every datatype and form of message.
+
 use bytes::BytesMut;
 use half::{bf16, f16};
 
