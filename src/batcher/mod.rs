@@ -139,6 +139,11 @@ impl<T: Entry> Batcher<T> {
         Next::Wait(self.wake())
     }
 
+    /// Nobody will come to join those who wait: from now on they run as soon as a lane is free.
+    pub fn close(&mut self) {
+        self.policy.max_queue_delay = Duration::ZERO;
+    }
+
     /// Takes out all that waits, group by group.
     pub fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.len = 0;

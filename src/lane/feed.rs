@@ -39,6 +39,12 @@ impl Entry for Request {
 }
 
 /// Gives batches to the lanes of one model. Only lanes touch the lock inside; connections end at the queue.
+///
+/// No lane sleeps while work waits. A lane looks at all of the queue and the batcher in one hold of the lock,
+/// and is counted as idle in the same hold; from then on a request is kept by the queue and a ring by the bell
+/// until some sleeper takes it, and whoever takes either looks again. So work can only be left behind by a lane
+/// that goes to run: it rings if anyone is idle, and the one who hears it does the same. Where nobody is idle,
+/// each lane has yet to look. The earliest time to wake is known to the lane that looked last, or rung for.
 pub struct Feed {
     requests: Receiver<Request>,
     state: Mutex<State>,
@@ -95,6 +101,7 @@ impl Feed {
         }
         let step = state.batcher.next(self.clock.now(), &mut |request, why| dropped.push((request, why)));
         match step {
+            Next::Wait(None) if state.closed => {}
             Next::Wait(_) => state.idle += 1,
             Next::Run(_) if state.idle > 0 && !state.batcher.is_empty() => self.ring(),
             Next::Run(_) => {}
@@ -123,8 +130,9 @@ impl Feed {
         match arrived {
             Some(Ok(request)) => state.batcher.push(request),
             Some(Err(_)) => {
-                state.closed = true;
                 // The lanes that still sleep see the closed channel themselves.
+                state.closed = true;
+                state.batcher.close();
             }
             None => {}
         }
@@ -144,5 +152,84 @@ impl Feed {
             }
             Dropped::Gone => self.metrics.skipped(),
         }
+    }
+}
+
+/// The last lane has ended. Without requests left, unless it died.
+impl Drop for Feed {
+    fn drop(&mut self) {
+        for request in self.requests.try_iter().chain(self.state.get_mut().batcher.drain()) {
+            let message = "the model's instances have ended";
+            request.ticket.refuse(Error::new(Code::ModelNotReady, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::queue::{Draft, Memory, Places, Producer, channel};
+    use crate::reply::Mailbox;
+
+    fn feed() -> (Producer, Arc<Feed>) {
+        let policy = Policy {
+            max_batch_size: 4,
+            preferred_batch_size: vec![],
+            max_queue_delay: Duration::ZERO,
+            priority_levels: 1,
+        };
+        let (producer, requests) = channel(Places::new(8), Memory::new(0));
+        let metrics = Metrics::new().unwrap().model("m", "1");
+        (producer, Feed::new(requests, policy, Clock::start(), metrics))
+    }
+
+    /// Requests with different keys cannot share a batch.
+    fn send(producer: &Producer, feed: &Feed, key: usize) {
+        let draft = Draft {
+            payloads: smallvec::smallvec![],
+            rows: 1,
+            key: GroupKey(smallvec::smallvec![key]),
+            priority: 0,
+            enqueued: feed.clock.now(),
+            deadline: None,
+        };
+        producer.submit(draft, Mailbox::new(1).issue(()));
+    }
+
+    /// The key of the batch that a lane would run.
+    fn ran(step: (Next<Request>, bool)) -> Option<usize> {
+        match step.0 {
+            Next::Run(batch) => batch.first().map(|request| request.key.0[0]),
+            Next::Wait(_) => None,
+        }
+    }
+
+    #[test]
+    fn the_bell_rings_for_a_sleeper_whose_request_another_lane_has_taken_in() {
+        let (producer, feed) = feed();
+        assert_eq!(ran(feed.step()), None, "the first lane is about to sleep");
+        send(&producer, &feed, 1);
+        assert_eq!(ran(feed.step()), Some(1), "the second looks and runs");
+        assert!(feed.bell.1.is_empty(), "nothing is left that needs a lane");
+
+        send(&producer, &feed, 2);
+        send(&producer, &feed, 3);
+        assert_eq!(ran(feed.step()), Some(2), "it looks again, and takes in both requests");
+        assert!(!feed.bell.1.is_empty());
+        feed.wait(None, false);
+        assert_eq!(ran(feed.step()), Some(3), "the first lane has heard it");
+        assert!(feed.bell.1.is_empty());
+    }
+
+    #[test]
+    fn the_bell_is_silent_while_every_lane_is_at_work() {
+        let (producer, feed) = feed();
+        send(&producer, &feed, 1);
+        send(&producer, &feed, 2);
+        assert_eq!(ran(feed.step()), Some(1));
+        assert!(feed.bell.1.is_empty());
     }
 }
