@@ -107,10 +107,9 @@ fn at(path: &Path, FieldError { field, why }: FieldError) -> ModelConfigError {
 impl Loader {
     /// Loads all models; `default` is the one on `/`, or empty for the obvious one.
     pub fn load(&self, repositories: &[PathBuf], default: &str) -> Result<Registry, RegistryError> {
-        let mut models = BTreeMap::new();
+        let mut registry = Registry::default();
         for (name, folder) in model_folders(repositories)? {
             let (file, numbers) = read_model(&folder)?;
-            let mut versions = Versions::new();
             for version in numbers {
                 let served = self.start(&name, &folder, version, &file)?;
                 tracing::info!(
@@ -119,12 +118,11 @@ impl Loader {
                     max_batch_size = served.signature.max_batch_size,
                     "model is ready"
                 );
-                versions.insert(version, Arc::new(served));
+                registry.insert(served);
             }
-            models.insert(name, versions);
         }
-        let default = pick_default(&models, default)?;
-        Ok(Registry { models, default })
+        registry.default = pick_default(&registry.models, default)?;
+        Ok(registry)
     }
 
     fn start(

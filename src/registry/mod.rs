@@ -70,6 +70,7 @@ pub enum RegistryError {
 }
 
 /// The models that are served.
+#[derive(Default)]
 pub struct Registry {
     models: BTreeMap<String, Versions>,
     default: Option<String>,
@@ -78,6 +79,12 @@ pub struct Registry {
 type Versions = BTreeMap<u64, Arc<Served>>;
 
 impl Registry {
+    /// Adds a version of a model.
+    pub fn insert(&mut self, served: Served) {
+        let versions = self.models.entry(served.name.clone()).or_default();
+        versions.insert(served.version, Arc::new(served));
+    }
+
     /// A version of a model; the newest if none is named.
     pub fn get(&self, model: &str, version: Option<&str>) -> Result<&Arc<Served>> {
         let unknown = || Error::new(Code::UnknownModel, format!("no model named '{model}' is served"));
