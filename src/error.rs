@@ -75,8 +75,6 @@ codes! {
     NotRepresentable = "not_representable", 400, final;
     /// The model has no `[stream]` configuration, so plain frames cannot become its input.
     StreamUnsupported = "stream_unsupported", 400, final;
-    /// A text frame on a stream of data frames is not a known control message.
-    UnknownControl = "unknown_control", 400, final;
     /// The request wants a WebSocket, but its handshake is not valid.
     InvalidUpgrade = "invalid_upgrade", 400, final;
     /// Nothing is served at this path.
