@@ -18,7 +18,7 @@ announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench clean
-.PHONY: tools format lint python build models test-models unit-tests model-tests client-tests release
+.PHONY: tools format lint python browser build models test-models unit-tests model-tests client-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -30,7 +30,7 @@ serve: release
 	@$(RELEASE) models fetch
 	@exec $(RELEASE) serve $(ARGS)
 
-test: tools format lint python build models test-models unit-tests model-tests client-tests
+test: tools format lint python build models test-models unit-tests model-tests browser client-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -87,6 +87,10 @@ unit-tests:
 model-tests: $(VENV)
 	$(announce)
 	@.venv/bin/python -m pytest tests/models
+
+browser:
+	$(announce)
+	@tests/find_browser >/dev/null
 
 client-tests: $(VENV)
 	$(announce)
