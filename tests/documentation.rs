@@ -1,0 +1,160 @@
+//! The documentation against the code: tables that list what there is, examples that must parse, links that
+//! must lead somewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use thalweg::config::RawSettings;
+use thalweg::error::Code;
+use thalweg::metrics::{Metrics, Outcome, Stage};
+use thalweg::registry::file::ModelFile;
+
+const README: &str = include_str!("../README.md");
+const MODELS: &str = include_str!("../docs/MODELS.md");
+const ARCHITECTURE: &str = include_str!("../docs/ARCHITECTURE.md");
+
+/// The cells of a table's rows whose first cell is code.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// The fenced blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("\n```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap_or(rest)).collect()
+}
+
+/// What stands in backticks.
+fn codes(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn the_readme_lists_every_setting() {
+    let command = RawSettings::augment_args(clap::Command::new("serve"));
+    let settings = command.get_arguments().map(|argument| {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let default =
+            help.rsplit_once("[default: ").map(|(_, default)| default.trim_end_matches(']').to_owned());
+        let variable = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+        let flag = argument.get_long().unwrap_or_default();
+        [format!("--{flag}"), variable.into(), argument.get_id().to_string(), default.expect("a default")]
+    });
+    let documented = rows(README).filter(|cells| cells[0].starts_with("`--"));
+    // A default that is a sentence has code inside, one that is a value is code.
+    let documented = documented.map(|cells| [0, 1, 2, 3].map(|cell| cells[cell].replace('`', "")));
+    let settings: Vec<_> = settings.map(|row| row.map(|cell| cell.replace('`', ""))).collect();
+    assert_eq!(settings.len(), RawSettings::VARIABLES.len());
+    assert_eq!(documented.collect::<Vec<_>>(), settings);
+}
+
+#[test]
+fn the_readme_lists_every_metric() {
+    let documented = rows(README).filter(|cells| cells[0].starts_with("`thalweg_"));
+    let documented: BTreeMap<_, _> = documented
+        .map(|cells| {
+            (codes(cells[0]).collect(), (cells[1].to_owned(), codes(cells[2]).map(String::from).collect()))
+        })
+        .collect();
+    assert_eq!(documented, exported(&Metrics::new().expect("metrics")));
+    // Nor may a metric be left out of `exported`.
+    let declared = include_str!("../src/metrics/mod.rs").matches("&str = \"thalweg_").count();
+    assert_eq!(documented.len(), declared);
+}
+
+/// Each metric's kind and labels, as a server shows them in which everything has happened.
+fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let model = metrics.model("m", "1");
+    model.info(8, 1, "cpu");
+    model.queue_depth.set(1.0);
+    model.queued(Duration::ZERO);
+    model.ran(1, &[(Stage::Run, Duration::ZERO)]);
+    model.answered(Outcome::Error(Code::QueueFull), Duration::ZERO);
+    metrics.http_request("/", 200);
+    metrics.connection_opened("infer").close(1000);
+
+    let text = metrics.render();
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    kinds.map(|(name, kind)| (name.to_owned(), (kind.to_owned(), labels(&text, name)))).collect()
+}
+
+/// The labels of a metric's series; those of a histogram's buckets are Prometheus' own.
+fn labels(text: &str, name: &str) -> BTreeSet<String> {
+    let of_it = |series: &str| [name.to_owned(), format!("{name}_sum")].contains(&series.to_owned());
+    let series = text.lines().filter_map(|line| line.split_once('{')).filter(|(series, _)| of_it(series));
+    let labels =
+        series.flat_map(|(_, labels)| labels.split("=\"").map(|part| part.rsplit([',', '"']).next()));
+    labels.flatten().filter(|label| !label.is_empty() && !label.contains('}')).map(String::from).collect()
+}
+
+#[test]
+fn examples_of_configuration_parse() {
+    for example in blocks(MODELS, "toml") {
+        assert!(!example.is_empty());
+        if let Err(error) = toml::from_str::<ModelFile>(example) {
+            panic!("docs/MODELS.md: {error}");
+        }
+    }
+    for example in blocks(README, "toml") {
+        let settings =
+            toml::from_str::<RawSettings>(example).map(|settings| settings.validate().expect("valid"));
+        if let (Err(settings), Err(model)) = (settings, toml::from_str::<ModelFile>(example)) {
+            panic!("README.md: an example is neither settings nor a model's: {settings}{model}");
+        }
+    }
+    assert_eq!((blocks(README, "toml").len(), blocks(MODELS, "toml").len()), (2, 7));
+}
+
+#[test]
+fn every_key_of_a_model_file_is_explained() {
+    let documented: BTreeSet<_> =
+        rows(MODELS).flat_map(|cells| codes(cells[0]).collect::<Vec<_>>()).collect();
+    let sections = [
+        ("", ""),
+        ("[dynamic_batching]", "dynamic_batching."),
+        ("[[instance_group]]", "instance_group[]."),
+        ("[parameters]", "parameters."),
+        ("[[model_warmup]]", "model_warmup[]."),
+        ("[inputs.NAME]", "inputs.NAME."),
+        ("[stream]", "stream."),
+        ("[output]", "output."),
+        ("[output.fallback]", "output.fallback."),
+    ];
+    for (section, prefix) in sections {
+        let error = toml::from_str::<ModelFile>(&format!("{section}\nno_such_key = 1")).expect_err("unknown");
+        let keys: Vec<_> = codes(error.message()).filter(|key| *key != "no_such_key").collect();
+        assert!(!keys.is_empty(), "{error}");
+        for key in keys {
+            let key = format!("{prefix}{key}");
+            let below = [".", "["].map(|joint| format!("{key}{joint}"));
+            let explained = documented
+                .iter()
+                .any(|name| *name == key || below.iter().any(|below| name.starts_with(below)));
+            assert!(explained, "docs/MODELS.md does not explain {key}");
+        }
+    }
+}
+
+#[test]
+fn links_and_paths_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, text) in
+        [("README.md", README), ("docs/MODELS.md", MODELS), ("docs/ARCHITECTURE.md", ARCHITECTURE)]
+    {
+        let folder = root.join(file).parent().expect("a folder").to_owned();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let path = link.split('#').next().unwrap_or(link);
+            assert!(folder.join(path).exists(), "{file} links to {link}");
+        }
+        let paths = codes(text).filter(|code| code.starts_with("src/") || code.starts_with("tests/"));
+        for path in paths.filter(|path| path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)))
+        {
+            assert!(root.join(path).exists(), "{file} speaks of {path}");
+        }
+    }
+}
