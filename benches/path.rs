@@ -1,5 +1,7 @@
 //! The path of a request without sockets and without a model: hand-over to a lane and back, gather, scatter.
 
+#![allow(clippy::expect_used, reason = "a bench ends where something is not as it should be")]
+
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;

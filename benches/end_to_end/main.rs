@@ -5,6 +5,16 @@
 //! what a client waits. The server's CPU time is the kernel's own account of its threads. Every answer is
 //! compared with the first one, byte for byte.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, reads the clock, and ends where something is not as it should be"
+)]
+
 mod client;
 mod server;
 
