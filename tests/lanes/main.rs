@@ -1,5 +1,12 @@
 //! Lanes at work between a real queue, batcher and device, with an engine that is told what to do.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod fixture;
 mod random;
 
