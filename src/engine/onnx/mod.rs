@@ -88,7 +88,9 @@ impl OnnxRuntime {
             // A thread that spins for work takes a core from connections and other lanes.
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
-            .with_log_level(ort::logging::LogLevel::Error)?
+            // What goes wrong comes back as a result. Lines on standard error beside it would let a client fill
+            // the log with requests that fail.
+            .with_log_level(ort::logging::LogLevel::Fatal)?
             .commit_from_file(path)
     }
 }
