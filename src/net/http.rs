@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
@@ -25,17 +25,30 @@ const HEADER_LENGTH: &str = "inference-header-content-length";
 
 type Reply = Response<Full<Bytes>>;
 
-pub async fn handle(state: Arc<State>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+pub async fn handle(state: Arc<State>, mut request: Request<Incoming>) -> Result<Reply, Infallible> {
     let path = request.uri().path().to_owned();
     let route = Route::parse(&path);
-    let label = route.as_ref().map_or("other", Route::label);
-    let reply = match route {
-        Some(route) => respond(&state, route, request).await,
+    let reply = match &route {
+        Some(route) => respond(&state, route, &mut request).await,
         None => Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'")))),
     };
-    let reply = reply.unwrap_or_else(|refused| refused.reply());
+    let reply = reply.unwrap_or_else(|refused| refused.reply(route.as_ref()));
+    let label = route.as_ref().map_or("other", Route::label);
     state.metrics.http_request(label, reply.status().as_u16());
+    read_off(&state, request);
     Ok(reply)
+}
+
+/// Reads on what the client sends of a body that nobody wants, while it gets its answer: a socket that is
+/// closed with unread bytes is reset, and the client may never see what was sent to it.
+fn read_off(state: &State, request: Request<Incoming>) {
+    // Who waits for "100 Continue" sends nothing before it has it.
+    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
+        return;
+    }
+    let mut body = request.into_body();
+    let rest = async move { while let Some(Ok(_)) = body.frame().await {} };
+    tokio::spawn(tokio::time::timeout(state.request_timeout, rest));
 }
 
 /// An error, and the id of the request that caused it.
@@ -51,7 +64,7 @@ impl From<Error> for Refused {
 }
 
 impl Refused {
-    fn reply(self) -> Reply {
+    fn reply(self, route: Option<&Route<'_>>) -> Reply {
         let mut body = BytesMut::new();
         protocol::encode_error(&mut body, &self.error, self.id.as_deref(), false);
         let mut reply = json_reply(body.freeze());
@@ -64,7 +77,8 @@ impl Refused {
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             }
             Code::MethodNotAllowed => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+                let methods = route.map_or("GET, HEAD", Route::methods);
+                headers.insert(ALLOW, HeaderValue::from_static(methods));
             }
             _ if code.http_status() == 503 => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -75,16 +89,20 @@ impl Refused {
     }
 }
 
-async fn respond(state: &Arc<State>, route: Route<'_>, request: Request<Incoming>) -> Result<Reply, Refused> {
-    if upgrade::is_upgrade(&request)
-        && let Some(endpoint) = Endpoint::find(state, &route, &request)?
+async fn respond(
+    state: &Arc<State>,
+    route: &Route<'_>,
+    request: &mut Request<Incoming>,
+) -> Result<Reply, Refused> {
+    if upgrade::is_upgrade(request)
+        && let Some(endpoint) = Endpoint::find(state, route, request)?
     {
         return endpoint.open(state, request).map_err(Refused::from);
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match route {
         Route::Model { model, version, what: ModelRoute::Infer } if request.method() == Method::POST => {
-            let served = Arc::clone(state.registry()?.get(&model, version.as_deref())?);
+            let served = Arc::clone(state.registry()?.get(model, version.as_deref())?);
             infer(state, &served, request).await
         }
         Route::Root | Route::Model { what: ModelRoute::Stream, .. } => {
@@ -114,7 +132,7 @@ async fn respond(state: &Arc<State>, route: Route<'_>, request: Request<Incoming
         }
         Route::Model { model, version, what } => {
             let registry = state.registry()?;
-            Ok(value_reply(&tell(registry, registry.get(&model, version.as_deref())?, what)))
+            Ok(value_reply(&tell(registry, registry.get(model, version.as_deref())?, *what)))
         }
     }
 }
@@ -165,8 +183,8 @@ impl Endpoint {
     }
 
     /// Answers the handshake and leaves the connection to a task of its own.
-    fn open(self, state: &Arc<State>, mut request: Request<Incoming>) -> Result<Reply> {
-        let (reply, upgrade) = upgrade::accept(&mut request)?;
+    fn open(self, state: &Arc<State>, request: &mut Request<Incoming>) -> Result<Reply> {
+        let (reply, upgrade) = upgrade::accept(request)?;
         let state = Arc::clone(state);
         tokio::spawn(async move {
             let Some((read, write)) = upgrade::halves(upgrade).await else { return };
@@ -186,7 +204,11 @@ impl Endpoint {
     }
 }
 
-async fn infer(state: &State, served: &Arc<Served>, request: Request<Incoming>) -> Result<Reply, Refused> {
+async fn infer(
+    state: &State,
+    served: &Arc<Served>,
+    request: &mut Request<Incoming>,
+) -> Result<Reply, Refused> {
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
         && encoding != "identity"
     {
@@ -240,15 +262,21 @@ impl Drop for Abandon {
     }
 }
 
-async fn body(state: &State, request: Request<Incoming>) -> Result<Bytes> {
+async fn body(state: &State, request: &mut Request<Incoming>) -> Result<Bytes> {
     let limit = state.limits.max_message_size;
-    let collected = Limited::new(request.into_body(), limit).collect();
+    let too_large = || {
+        let message = format!("the body is larger than the limit of {limit} bytes");
+        Err(Error::new(Code::MessageTooLarge, message))
+    };
+    if request.body().size_hint().lower() > limit as u64 {
+        return too_large();
+    }
+    // Whoever waits for "100 Continue" has it with the first read.
+    request.headers_mut().remove(EXPECT);
+    let collected = Limited::new(request.body_mut(), limit).collect();
     match tokio::time::timeout(state.request_timeout, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!("the body is larger than the limit of {limit} bytes");
-            Err(Error::new(Code::MessageTooLarge, message))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),
         Ok(Err(error)) => {
             Err(Error::new(Code::InvalidFraming, format!("the body could not be read: {error}")))
         }

@@ -67,6 +67,15 @@ impl<'a> Route<'a> {
         parts.next().is_none().then_some(Self::Model { model, version, what })
     }
 
+    /// What it can be asked with, as the header `Allow` lists it; WebSockets are opened with GET.
+    pub fn methods(&self) -> &'static str {
+        match self {
+            Self::Model { what: ModelRoute::Infer, .. } => "GET, POST",
+            Self::Root | Self::Model { what: ModelRoute::Stream, .. } => "GET",
+            _ => "GET, HEAD",
+        }
+    }
+
     /// The route's name in metrics; the path itself would be a label without bound.
     pub fn label(&self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 
 use fastwebsockets::upgrade::UpgradeFut;
 use http_body_util::Empty;
+use hyper::body::Body;
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, Version};
@@ -16,23 +17,25 @@ use crate::error::{Code, Error, Result};
 /// What reads from an upgraded connection: the bytes that came behind the handshake, then the socket.
 pub type Reader = tokio::io::Chain<std::io::Cursor<Bytes>, OwnedReadHalf>;
 
-/// Whether the request wants another protocol than HTTP.
+/// Whether the request wants a WebSocket. An offer of another protocol (some clients offer `h2c` with every
+/// request) may be passed over, and is (RFC 9110, section 7.8).
 pub fn is_upgrade<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key(UPGRADE)
+    has_token(request.headers(), &UPGRADE, "websocket")
 }
 
 /// Checks the handshake (RFC 6455, section 4.2.1) and prepares its answer.
-pub fn accept<B>(request: &mut Request<B>) -> Result<(Response<Empty<Bytes>>, UpgradeFut)> {
+pub fn accept<B: Body>(request: &mut Request<B>) -> Result<(Response<Empty<Bytes>>, UpgradeFut)> {
     let invalid = |why: &'static str| Err(Error::new(Code::InvalidUpgrade, why));
     if request.method() != Method::GET {
         return Err(Error::new(Code::MethodNotAllowed, "a WebSocket handshake is a GET request"));
     }
     let headers = request.headers();
-    if !has_token(headers, &UPGRADE, "websocket") {
-        return Err(Error::new(Code::UpgradeRequired, "the only protocol to upgrade to is websocket"));
-    }
     if request.version() != Version::HTTP_11 {
         return invalid("a WebSocket handshake is an HTTP/1.1 request");
+    }
+    // Its bytes would stand where the first frame is expected.
+    if !request.body().is_end_stream() {
+        return invalid("a WebSocket handshake has no body");
     }
     if !has_token(headers, &CONNECTION, "upgrade") {
         return invalid("the header Connection must name Upgrade; a proxy may have removed it");

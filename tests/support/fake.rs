@@ -1,0 +1,122 @@
+//! A model without ONNX Runtime, which doubles its input, and waits or fails when a test says so.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use thalweg::batcher::Policy;
+use thalweg::device::{Cpu, TensorView};
+use thalweg::engine::Running;
+use thalweg::lane::{Feed, Lane};
+use thalweg::net::State;
+use thalweg::queue::{self, Places};
+use thalweg::registry::file::{Encoding, ModelFile, StreamFile};
+use thalweg::registry::{Served, Stream};
+use thalweg::tensor::{BatchOutput, Column, DataType, Dim, Signature, Storage, TensorSpec};
+
+/// How a fake model runs.
+pub enum Engine {
+    Doubles,
+    /// Each run says that it has begun and waits until it may end, or the gate is gone.
+    Gated(Sender<()>, Receiver<()>),
+    /// Ends its lane, as a fault in native code's wrapper might.
+    Panics,
+}
+
+/// The test's side of a gated engine; runs go on by themselves once it is dropped.
+pub struct Gate {
+    begun: Receiver<()>,
+    _hold: Sender<()>,
+}
+
+impl Engine {
+    pub fn gated() -> (Self, Gate) {
+        let (begin, begun) = crossbeam_channel::unbounded();
+        let (hold, held) = crossbeam_channel::bounded(0);
+        (Self::Gated(begin, held), Gate { begun, _hold: hold })
+    }
+}
+
+impl Gate {
+    /// Waits until a run has begun.
+    pub fn wait_for_run(&self) {
+        self.begun.recv_timeout(Duration::from_secs(60)).expect("the lane takes the request");
+    }
+}
+
+impl Running for Engine {
+    fn run(&mut self, inputs: &[TensorView<'_>]) -> thalweg::error::Result<BatchOutput> {
+        match self {
+            Self::Doubles => {}
+            Self::Gated(begin, held) => {
+                let _ = begin.send(());
+                let _ = held.recv();
+            }
+            // Unwinds like a panic, without its lines on the screen.
+            Self::Panics => std::panic::resume_unwind(Box::new("the engine panics")),
+        }
+        let [x] = inputs else { panic!("one input") };
+        let values = x.data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+        let bytes: Vec<u8> = values.flat_map(|value| (value * 2.0).to_le_bytes()).collect();
+        let y = Column::new(DataType::Fp32, x.shape.clone(), Some(0), Storage::Fixed(Box::new(bytes)));
+        Ok(BatchOutput { columns: vec![y.expect("the output has the input's shape")] })
+    }
+}
+
+/// A model from `x` to `y`, FP32 `[-1, 4]`, that also takes a stream's bytes, two from either end.
+pub struct Fake {
+    pub served: Served,
+    pub lane: JoinHandle<()>,
+}
+
+impl Fake {
+    pub fn start(state: &State, name: &str, max_queue_size: usize, engine: Engine) -> Self {
+        let spec = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            datatype: DataType::Fp32,
+            dims: vec![Dim::Dynamic, Dim::Fixed(4)],
+            batch_axis: Some(0),
+        };
+        let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], max_batch_size: 64 };
+        let stream = StreamFile {
+            encoding: Encoding::Bytes,
+            input: None,
+            head: 2,
+            tail: 2,
+            block: None,
+            strip: false,
+            pad: 0,
+            min_length: 0,
+        };
+        let stream = Stream::new(&stream, &signature).unwrap();
+        let policy = Policy {
+            max_batch_size: signature.max_batch_size,
+            preferred_batch_size: Vec::new(),
+            max_queue_delay: Duration::ZERO,
+            priority_levels: 1,
+        };
+        let metrics = state.metrics.model(name, "1");
+        let (producer, requests) = queue::channel(Places::new(max_queue_size), state.memory.clone());
+        let lane = Lane {
+            feed: Feed::new(requests, policy, state.clock, Arc::clone(&metrics)),
+            device: Box::new(Cpu::new(&signature, &[Some(stream.window.clone())])),
+            model: Box::new(engine),
+            clock: state.clock,
+            metrics: Arc::clone(&metrics),
+        };
+        let lane = lane.spawn(format!("fake-{name}")).unwrap();
+        let served = Served {
+            name: name.to_owned(),
+            version: 1,
+            version_text: "1".to_owned(),
+            signature: Arc::new(signature),
+            stream: Some(stream),
+            labels: None,
+            file: ModelFile::default(),
+            producer,
+            metrics,
+        };
+        Self { served, lane }
+    }
+}

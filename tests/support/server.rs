@@ -1,0 +1,69 @@
+//! The server as `thalweg serve` puts it together, on a port that is free.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use thalweg::clock::Clock;
+use thalweg::config::{RawSettings, Settings};
+use thalweg::engine::onnx::OnnxRuntime;
+use thalweg::metrics::Metrics;
+use thalweg::net::{Server, State};
+use thalweg::registry::{Loader, Registry};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+/// A server, which ends with this value.
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub state: Arc<State>,
+    settings: Settings,
+    running: Option<JoinHandle<()>>,
+    runtime: Option<Runtime>,
+}
+
+impl TestServer {
+    /// Listens; nothing is served yet.
+    pub fn start(settings: RawSettings) -> Self {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let threads = settings.threads.or(Some(2));
+        let settings = RawSettings { listen: Some(any_port), threads, ..settings }.validate().unwrap();
+        let state = State::new(&settings, Clock::start(), Metrics::new().unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.threads)
+            .enable_all()
+            .build()
+            .unwrap();
+        let server = runtime.block_on(Server::bind(settings.listen, Arc::clone(&state))).unwrap();
+        let address = server.address().unwrap();
+        let running = Some(runtime.spawn(server.run()));
+        Self { address, state, settings, running, runtime: Some(runtime) }
+    }
+
+    /// Loads the models of a folder with ONNX Runtime.
+    pub fn load(&self, repository: PathBuf) -> Registry {
+        static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
+        let library = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(&self.settings.onnxruntime);
+        let runtime = RUNTIME.get_or_init(|| OnnxRuntime::load(&library).unwrap()).clone();
+        let State { metrics, clock, memory, .. } = &*self.state;
+        let loader = Loader { runtime, metrics: Arc::clone(metrics), clock: *clock, memory: memory.clone() };
+        loader.load(&[repository], "").unwrap()
+    }
+
+    /// Stops, and waits until the server has let its connections end.
+    pub fn stop(&mut self) {
+        self.state.stop();
+        if let (Some(runtime), Some(running)) = (&self.runtime, self.running.take()) {
+            runtime.block_on(running).unwrap();
+        }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.state.stop();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
