@@ -1,0 +1,125 @@
+//! A server in the state that an error needs.
+
+use tempfile::TempDir;
+use thalweg::config::{ByteSize, RawSettings};
+use thalweg::registry::Registry;
+
+use super::support::{Client, Engine, Fake, GOOD, Gate, OpCode, TestServer, repository};
+
+/// In which state of the server a request is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scene {
+    /// Real models, loaded.
+    Loaded,
+    /// The models are not loaded yet.
+    Loading,
+    /// Told to stop when half of the request has arrived.
+    Stopping,
+    /// Messages hold 1 KiB.
+    Small,
+    /// A request runs and another fills the queue.
+    QueueFull,
+    /// A request runs whose payload fills the memory for requests.
+    MemoryFull,
+    /// The model's only instance dies of the next request.
+    Dying,
+    /// The model's only instance has died.
+    Dead,
+}
+
+/// A server in the state of a scene; what it waits for is let go with [`Stage::release`].
+pub struct Stage {
+    pub server: TestServer,
+    pub gate: Option<Gate>,
+    /// The request that a gate holds, and the one behind it.
+    pub waiting: Option<(Client, usize)>,
+    /// Dies of the first request.
+    lane: Option<std::thread::JoinHandle<()>>,
+    _models: Option<TempDir>,
+}
+
+impl Stage {
+    pub fn set(scene: Scene) -> Self {
+        let small = RawSettings {
+            // One thread, so that what arrives first is also seen first.
+            threads: Some(1),
+            max_message_size: Some(ByteSize(1 << 10)),
+            max_request_memory: Some(ByteSize(1 << 10)),
+            ..RawSettings::default()
+        };
+        let settings = if scene == Scene::Loaded { RawSettings::default() } else { small };
+        let server = TestServer::start(settings);
+        let mut stage = Self { server, gate: None, waiting: None, lane: None, _models: None };
+        let engine = match scene {
+            Scene::Loading => return stage,
+            Scene::Loaded => {
+                let models = repository();
+                stage.server.state.serve(stage.server.load(models.path().to_owned()));
+                stage._models = Some(models);
+                return stage;
+            }
+            Scene::QueueFull | Scene::MemoryFull => {
+                let (engine, gate) = Engine::gated();
+                stage.gate = Some(gate);
+                engine
+            }
+            Scene::Dying | Scene::Dead => Engine::Panics,
+            Scene::Stopping | Scene::Small => Engine::Doubles,
+        };
+        let fake = Fake::start(&stage.server.state, "model", 1, engine);
+        let mut registry = Registry::default();
+        registry.insert(fake.served);
+        stage.server.state.serve(registry);
+        stage.lane = Some(fake.lane);
+        match scene {
+            Scene::QueueFull => stage.occupy(&[GOOD, GOOD]),
+            Scene::MemoryFull => stage.occupy(&[&full_of_zeros()]),
+            Scene::Dead => {
+                let mut client = Client::connect(stage.server.address);
+                let reply = client.post("/v2/models/model/infer", "", GOOD.as_bytes());
+                assert_eq!(reply.json()["code"], "internal");
+                let _ = stage.lane.take().map(std::thread::JoinHandle::join);
+            }
+            _ => {}
+        }
+        stage
+    }
+
+    /// Lets one request run, up to the gate, and others wait behind it.
+    fn occupy(&mut self, requests: &[&str]) {
+        let mut client = Client::open(self.server.address, "/v2/models/model/infer");
+        for (index, request) in requests.iter().enumerate() {
+            client.message(OpCode::Text, request);
+            match &self.gate {
+                Some(gate) if index == 0 => gate.wait_for_run(),
+                _ => self.wait_for_depth(index),
+            }
+        }
+        self.waiting = Some((client, requests.len()));
+    }
+
+    fn wait_for_depth(&self, depth: usize) {
+        let registry = self.server.state.registry().unwrap();
+        let producer = &registry.get("model", None).unwrap().producer;
+        while producer.depth() != depth {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets go what waits, and sees that it was answered.
+    pub fn release(&mut self) {
+        self.gate = None;
+        if let Some((mut client, count)) = self.waiting.take() {
+            for _ in 0..count {
+                let answer = client.receive().json();
+                assert!(answer["outputs"].is_array(), "{answer}");
+            }
+        }
+    }
+}
+
+/// A request whose payload takes 1 KiB.
+fn full_of_zeros() -> String {
+    let zeros = format!("[{}]", ["0"; 256].join(","));
+    format!(r#"{{"inputs":[{{"name":"x","shape":[64,4],"datatype":"FP32","data":{zeros}}}]}}"#)
+}
