@@ -127,3 +127,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// So much of a client's text as an error message quotes: answers wait in memory, and must not be as long as
+/// what they answer.
+pub fn excerpt(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(40)).unwrap_or(text)
+}

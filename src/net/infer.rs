@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::connection::Endpoint;
 use super::socket::append_frame;
 use crate::clock::{Clock, Time};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, excerpt};
 use crate::metrics::Outcome;
 use crate::protocol::{self, InferRequest, OutputView, Parameters, Refusal, RequestedOutput, ResponseHead};
 use crate::queue::Draft;
@@ -94,7 +94,8 @@ impl Pending {
         };
         let wanted = |output: RequestedOutput| {
             let index = signature.output_index(&output.name).ok_or_else(|| {
-                Error::new(Code::UnknownOutput, format!("the model has no output '{}'", output.name))
+                let name = excerpt(&output.name);
+                Error::new(Code::UnknownOutput, format!("the model has no output '{name}'"))
             })?;
             let RequestedOutput { classification, .. } = output;
             Ok(Wanted { index, binary: output.binary.unwrap_or(binary), classification })

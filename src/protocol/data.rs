@@ -8,7 +8,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::MAX_DEPTH;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, excerpt};
 use crate::tensor::DataType;
 
 /// Levels around a tensor's data: the request, its inputs, the tensor.
@@ -272,9 +272,4 @@ fn nesting(json: &str) -> usize {
         at += 1;
     }
     deepest
-}
-
-/// So much of a text as an error message quotes.
-pub(super) fn excerpt(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(40)).unwrap_or(text)
 }

@@ -33,5 +33,8 @@ pub const MAX_RANK: usize = 16;
 /// Inputs, and likewise outputs, that a request may name.
 pub const MAX_TENSORS: usize = 256;
 
+/// Bytes of a request's `id`, which is kept until the request is answered.
+pub const MAX_ID: usize = 1024;
+
 /// Levels to which JSON may nest: serde_json's limit, held for what it skips as well.
 pub const MAX_DEPTH: usize = 127;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{MAX_RANK, binary, data, envelope};
-use crate::error::{Code, Error, Result};
+use super::{MAX_ID, MAX_RANK, binary, data, envelope};
+use crate::error::{Code, Error, Result, excerpt};
 use crate::tensor::{DataType, Shape, element_count};
 
 /// A request for one run of a model.
@@ -92,11 +92,18 @@ pub fn decode_binary(mut message: Bytes) -> Result<InferRequest, Refusal> {
 }
 
 fn decode(header: &[u8], tail: Bytes) -> Result<InferRequest, Refusal> {
-    request(header, tail).map_err(|error| Refusal { error, id: envelope::find_id(header) })
+    request(header, tail).map_err(|error| {
+        let id = envelope::find_id(header).filter(|id| id.len() <= MAX_ID);
+        Refusal { error, id }
+    })
 }
 
 fn request(header: &[u8], mut tail: Bytes) -> Result<InferRequest> {
     let envelope = envelope::parse(header)?;
+    if let Some(id) = envelope.id.as_ref().filter(|id| id.0.len() > MAX_ID) {
+        let message = format!("id: {} bytes, the limit is {MAX_ID}", id.0.len());
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
     let inputs = envelope.inputs.ok_or_else(|| missing("inputs"))?;
     let inputs = inputs.into_iter().enumerate();
     let inputs = inputs.map(|(index, input)| tensor(index, input, &mut tail)).collect::<Result<_>>()?;
@@ -124,7 +131,7 @@ fn tensor(index: usize, input: envelope::Input<'_>, tail: &mut Bytes) -> Result<
     let name = input.name.ok_or_else(|| missing("name"))?.0.into();
     let datatype = input.datatype.ok_or_else(|| missing("datatype"))?.0;
     let Some(datatype) = DataType::parse(&datatype) else {
-        let error = Error::new(Code::WrongDatatype, format!("'{}' is no datatype", data::excerpt(&datatype)));
+        let error = Error::new(Code::WrongDatatype, format!("'{}' is no datatype", excerpt(&datatype)));
         return Err(within("datatype", error));
     };
     let shape = input.shape.ok_or_else(|| missing("shape"))?.0;

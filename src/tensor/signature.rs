@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::{DataType, Shape};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, excerpt};
 
 /// One dimension as the model declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,10 +129,9 @@ impl Signature {
         if self.inputs.get(position).is_some_and(|spec| spec.name == name) {
             return Ok(position);
         }
-        self.inputs
-            .iter()
-            .position(|spec| spec.name == name)
-            .ok_or_else(|| Error::new(Code::UnknownInput, format!("the model has no input '{name}'")))
+        self.inputs.iter().position(|spec| spec.name == name).ok_or_else(|| {
+            Error::new(Code::UnknownInput, format!("the model has no input '{}'", excerpt(name)))
+        })
     }
 }
 

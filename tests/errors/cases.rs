@@ -36,6 +36,12 @@ pub fn input(model: &'static str, shape: &str, data: &str) -> Case {
     infer(model, &format!(r#"[{{"name":"x","shape":{shape},"datatype":"FP32","data":{data}}}]"#))
 }
 
+/// A request whose id is too long to be kept, and so to be echoed.
+pub fn long_id(length: usize) -> Case {
+    let json = GOOD.replace("good", &"i".repeat(length));
+    Case { scene: Scene::Loaded, ask: Ask::Infer { model: "poison", json }, id: None }
+}
+
 pub fn framed(length: u32, rest: &[u8]) -> Case {
     let ask = Ask::Framed { model: "poison", length, rest: rest.to_vec() };
     Case { scene: Scene::Loaded, ask, id: None }
@@ -115,6 +121,7 @@ pub fn cases(code: Code) -> Vec<Case> {
             input("poison", "[1,4]", r#"["1",2,3,4]"#),
             input("poison", "[-1]", "[1]"),
             with(r#""id":"twice""#),
+            long_id(1025),
             Case {
                 ask: Ask::Http(
                     "POST /v2/models/poison/infer HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"
@@ -140,11 +147,15 @@ pub fn cases(code: Code) -> Vec<Case> {
             ),
         ],
         Code::UnknownInput => vec![
+            infer("poison", &X.replace('x', &"z".repeat(10_000))),
             infer("poison", r#"[{"name":"z","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]"#),
             infer("poison", &format!("[{0},{0}]", &X[1..X.len() - 1])),
         ],
         Code::MissingInput => vec![infer("poison", "[]")],
-        Code::UnknownOutput => vec![with(r#""outputs":[{"name":"z"}]"#)],
+        Code::UnknownOutput => {
+            let long = format!(r#""outputs":[{{"name":"{}"}}]"#, "z".repeat(10_000));
+            vec![with(r#""outputs":[{"name":"z"}]"#), with(&long)]
+        }
         Code::WrongDatatype => vec![
             infer("poison", r#"[{"name":"x","shape":[1,4],"datatype":"INT32","data":[1,2,3,4]}]"#),
             infer("poison", r#"[{"name":"x","shape":[1,4],"datatype":"FP4","data":[1,2,3,4]}]"#),
