@@ -1,4 +1,24 @@
 //! Thalweg: a streaming inference engine.
+//!
+//! Many WebSocket connections hand tensors to a dynamic batcher that feeds ONNX Runtime, and each result returns
+//! to the socket that asked. The modules, in the order of a request's path:
+//!
+//! - [`cli`]: the command line; what `main` calls.
+//! - [`config`]: settings, each declared once.
+//! - [`net`]: sockets, HTTP and WebSocket; what a connection does with a message and an answer.
+//! - [`protocol`]: Open Inference Protocol messages to requests, and answers to bytes, without I/O.
+//! - [`registry`]: the models of a folder, loaded, and looked up by connections.
+//! - [`queue`]: admission, and the hand-over from connections to lanes.
+//! - [`batcher`]: when to run what, as a policy without clock or threads.
+//! - [`lane`]: the thread of a model instance, which gathers, runs and answers batches.
+//! - [`device`]: requests' rows into batch tensors.
+//! - [`engine`]: a loaded model and its running halves; ONNX Runtime.
+//! - [`reply`]: exactly one answer for each request, back in order, one wake for a batch.
+//!
+//! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`] and [`metrics`]. Beside the path,
+//! [`fetch`] brings ONNX Runtime and the bundled models.
+//!
+//! `docs/ARCHITECTURE.md` follows one request through all of it, and lists what always holds.
 
 pub mod batcher;
 pub mod cli;
