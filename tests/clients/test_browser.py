@@ -10,7 +10,8 @@ from conftest import ROOT, TALK_SECONDS
 from readme import blocks
 
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--dump-dom",
+    "--headless", "--dump-dom", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--no-first-run",
 ]
 
 
