@@ -178,7 +178,7 @@ fn a_run_that_fails_says_why_in_a_line_and_the_next_one_works() {
 
 #[test]
 fn bytes_that_are_not_the_tensor_are_an_error() {
-    let mut check = |name: &str, datatype, shape: &[usize], bytes: &[u8], expect: Expect| {
+    let check = |name: &str, datatype, shape: &[usize], bytes: &[u8], expect: Expect| {
         let error = run(&mut *start(name), &[(datatype, shape, bytes)]).unwrap_err();
         expect.assert_eq(&format!("{}: {error}", error.code.as_str()));
     };
