@@ -60,8 +60,6 @@ struct State {
     idle: usize,
     /// Nobody can send requests any more.
     closed: bool,
-    /// Lanes that have not ended.
-    lanes: usize,
 }
 
 impl Feed {
@@ -71,29 +69,9 @@ impl Feed {
         clock: Clock,
         metrics: Arc<ModelMetrics>,
     ) -> Arc<Self> {
-        let state = State { batcher: Batcher::new(policy), idle: 0, closed: false, lanes: 0 };
+        let state = State { batcher: Batcher::new(policy), idle: 0, closed: false };
         let bell = crossbeam_channel::bounded(1);
         Arc::new(Self { requests, state: Mutex::new(state), bell, clock, metrics })
-    }
-
-    /// A lane begins to work.
-    pub(super) fn enter(&self) {
-        self.state.lock().lanes += 1;
-    }
-
-    /// A lane has ended. If it died and was the last, its thread stays to refuse what comes: a channel whose
-    /// receiver is dropped keeps what it holds, and those requests would never be answered.
-    pub(super) fn leave(&self) {
-        let mut state = self.state.lock();
-        state.lanes -= 1;
-        if state.lanes > 0 {
-            return;
-        }
-        let waiting = state.batcher.drain();
-        drop(state);
-        for request in waiting.chain(&self.requests) {
-            request.ticket.refuse(Error::new(Code::ModelNotReady, "the model's instances have ended"));
-        }
     }
 
     /// The next batch for a free lane; `None` when there will never be one.
@@ -173,6 +151,16 @@ impl Feed {
                 request.ticket.refuse(Error::new(Code::DeadlineExceeded, message));
             }
             Dropped::Gone => self.metrics.skipped(),
+        }
+    }
+}
+
+/// The last lane has ended. Without requests left, unless it died.
+impl Drop for Feed {
+    fn drop(&mut self) {
+        for request in self.requests.try_iter().chain(self.state.get_mut().batcher.drain()) {
+            let message = "the model's instances have ended";
+            request.ticket.refuse(Error::new(Code::ModelNotReady, message));
         }
     }
 }

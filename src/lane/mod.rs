@@ -8,7 +8,6 @@ mod feed;
 mod scheduling;
 mod warmup;
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -41,23 +40,8 @@ impl Lane {
     }
 
     /// Starts the lane's thread, which ends when its queue has no producer left and is empty.
-    ///
-    /// A lane whose engine panics dies: its batch is answered by the tickets that drop, and the other lanes
-    /// take the rest. Behind the last lane every request is refused.
     pub fn spawn(self, name: String) -> std::io::Result<JoinHandle<()>> {
-        let feed = Arc::clone(&self.feed);
-        // Here, not on the thread: a sister that dies early must know that it is not the last.
-        feed.enter();
-        thread::Builder::new().name(name).spawn(move || {
-            let ended = panic::catch_unwind(AssertUnwindSafe(|| self.work()));
-            if ended.is_err() {
-                tracing::error!("a model instance has died");
-            }
-            feed.leave();
-            if let Err(panicked) = ended {
-                panic::resume_unwind(panicked);
-            }
-        })
+        thread::Builder::new().name(name).spawn(move || self.work())
     }
 
     fn work(mut self) {

@@ -28,8 +28,6 @@ pub struct Producer {
 }
 
 /// A model's queue: its producing end, to clone for connections, and its consuming end, to clone for lanes.
-///
-/// Who consumes must go on until no producer is left: what lies in the channel then stays there, unanswered.
 pub fn channel(places: Places, memory: Memory) -> (Producer, Receiver<Request>) {
     let (sender, receiver) = crossbeam_channel::bounded(places.limit());
     (Producer { sender, places, memory }, receiver)
