@@ -9,7 +9,7 @@ use crate::batcher::{Batcher, Dropped, Entry, Next, Policy};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error};
 use crate::metrics::ModelMetrics;
-use crate::queue::Request;
+use crate::queue::{Consumer, Request};
 use crate::tensor::GroupKey;
 
 impl Entry for Request {
@@ -46,7 +46,7 @@ impl Entry for Request {
 /// that goes to run: it rings if anyone is idle, and the one who hears it does the same. Where nobody is idle,
 /// each lane has yet to look. The earliest time to wake is known to the lane that looked last, or rung for.
 pub struct Feed {
-    requests: Receiver<Request>,
+    requests: Consumer,
     state: Mutex<State>,
     /// Rung for a lane that sleeps while the batcher holds work for it.
     bell: (Sender<()>, Receiver<()>),
@@ -63,12 +63,7 @@ struct State {
 }
 
 impl Feed {
-    pub fn new(
-        requests: Receiver<Request>,
-        policy: Policy,
-        clock: Clock,
-        metrics: Arc<ModelMetrics>,
-    ) -> Arc<Self> {
+    pub fn new(requests: Consumer, policy: Policy, clock: Clock, metrics: Arc<ModelMetrics>) -> Arc<Self> {
         let state = State { batcher: Batcher::new(policy), idle: 0, closed: false };
         let bell = crossbeam_channel::bounded(1);
         Arc::new(Self { requests, state: Mutex::new(state), bell, clock, metrics })
@@ -96,7 +91,7 @@ impl Feed {
     fn step(&self) -> (Next<Request>, bool) {
         let mut dropped = Vec::new();
         let mut state = self.state.lock();
-        while let Ok(request) = self.requests.try_recv() {
+        while let Ok(request) = self.requests.requests().try_recv() {
             state.batcher.push(request);
         }
         let step = state.batcher.next(self.clock.now(), &mut |request, why| dropped.push((request, why)));
@@ -117,7 +112,7 @@ impl Feed {
     /// Sleeps until a request arrives, the bell rings, or the time has come.
     fn wait(&self, until: Option<Time>, closed: bool) {
         // A channel without senders is always ready, and would turn this wait into a spin.
-        let requests = if closed { &crossbeam_channel::never() } else { &self.requests };
+        let requests = if closed { &crossbeam_channel::never() } else { self.requests.requests() };
         let timeout = until
             .map_or_else(crossbeam_channel::never, |time| crossbeam_channel::at(self.clock.instant(time)));
         let arrived = select! {
@@ -155,13 +150,10 @@ impl Feed {
     }
 }
 
-/// The last lane has ended. Without requests left, unless it died.
+/// The last lane has gone, by the end of its clients or by a fault.
 impl Drop for Feed {
     fn drop(&mut self) {
-        for request in self.requests.try_iter().chain(self.state.get_mut().batcher.drain()) {
-            let message = "the model's instances have ended";
-            request.ticket.refuse(Error::new(Code::ModelNotReady, message));
-        }
+        self.state.get_mut().batcher.drain().for_each(Request::refuse);
     }
 }
 

@@ -4,9 +4,11 @@
 //! and its bytes of the server's memory for requests before it is sent, so the channel itself never fills.
 
 mod admission;
+mod consumer;
 mod producer;
 
 pub use admission::{Memory, Permit, Places};
+pub use consumer::Consumer;
 pub use producer::{Draft, Producer, channel};
 
 use smallvec::SmallVec;

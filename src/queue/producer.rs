@@ -3,6 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use smallvec::SmallVec;
 
+use super::consumer::{Consumer, End, refuse_all};
 use super::{Memory, Permit, Places, Request};
 use crate::clock::Time;
 use crate::error::{Code, Error};
@@ -23,14 +24,19 @@ pub struct Draft {
 #[derive(Clone)]
 pub struct Producer {
     sender: Sender<Request>,
+    /// For what is sent while the lanes end.
+    receiver: Receiver<Request>,
+    end: End,
     places: Places,
     memory: Memory,
 }
 
-/// A model's queue: its producing end, to clone for connections, and its consuming end, to clone for lanes.
-pub fn channel(places: Places, memory: Memory) -> (Producer, Receiver<Request>) {
+/// A model's queue: its producing end, to clone for connections, and its consuming end, which its lanes share.
+pub fn channel(places: Places, memory: Memory) -> (Producer, Consumer) {
     let (sender, receiver) = crossbeam_channel::bounded(places.limit());
-    (Producer { sender, places, memory }, receiver)
+    let end = End::default();
+    let consumer = Consumer { requests: receiver.clone(), end: end.clone() };
+    (Producer { sender, receiver, end, places, memory }, consumer)
 }
 
 impl Producer {
@@ -44,12 +50,10 @@ impl Producer {
         let Draft { payloads, rows, key, priority, enqueued, deadline } = draft;
         let request = Request { payloads, rows, key, priority, enqueued, deadline, permit, ticket };
         match self.sender.try_send(request) {
+            Ok(()) if self.end.has_come() => refuse_all(&self.receiver),
             Ok(()) => {}
-            Err(TrySendError::Disconnected(request)) => {
-                request.ticket.refuse(Error::new(Code::ModelNotReady, "the model's instances have ended"));
-            }
-            // The channel has a slot for each place, and this request holds a place.
-            Err(TrySendError::Full(request)) => {
+            // The channel has a slot for each place, of which this request holds one, and a receiver is here.
+            Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
                 request.ticket.refuse(Error::new(Code::Internal, "the queue holds more than its places"));
             }
         }

@@ -1,0 +1,111 @@
+//! The lanes' end of a model's queue.
+//!
+//! A channel keeps what is in it when its receiver goes, and the clients behind those requests would wait for
+//! ever. So the end is told to the producers by a flag: the consumer raises it and then empties the channel,
+//! a producer sends and then looks at it. Whoever comes second sees the other's step, so no request stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::Receiver;
+
+use super::Request;
+use crate::error::{Code, Error};
+
+/// Gives requests to the lanes of one model; once it is dropped, all requests are answered with an error.
+pub struct Consumer {
+    pub(super) requests: Receiver<Request>,
+    pub(super) end: End,
+}
+
+/// Whether the consumer has gone.
+#[derive(Clone, Default)]
+pub(super) struct End(Arc<AtomicBool>);
+
+impl Consumer {
+    pub fn requests(&self) -> &Receiver<Request> {
+        &self.requests
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.end.0.store(true, Ordering::SeqCst);
+        refuse_all(&self.requests);
+    }
+}
+
+impl End {
+    pub fn has_come(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Answers all requests that wait in a channel that no lane will read.
+pub(super) fn refuse_all(requests: &Receiver<Request>) {
+    requests.try_iter().for_each(Request::refuse);
+}
+
+impl Request {
+    /// Answers a request that no lane will take.
+    pub fn refuse(self) {
+        self.ticket.refuse(Error::new(Code::ModelNotReady, "the model's instances have ended"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::queue::{Draft, Memory, Places, Producer, channel};
+    use crate::reply::Mailbox;
+    use crate::tensor::GroupKey;
+    use smallvec::smallvec;
+    use std::task::{Context, Poll, Waker};
+
+    fn submit(producer: &Producer, mailbox: &Arc<Mailbox<()>>) {
+        let draft = Draft {
+            payloads: smallvec![],
+            rows: 1,
+            key: GroupKey::default(),
+            priority: 0,
+            enqueued: Clock::start().now(),
+            deadline: None,
+        };
+        producer.submit(draft, mailbox.issue(()));
+    }
+
+    fn codes(mailbox: &Mailbox<()>) -> Vec<Code> {
+        let mut ready = Vec::new();
+        while let Poll::Ready(true) =
+            mailbox.poll_answers(&mut Context::from_waker(Waker::noop()), &mut ready)
+        {}
+        ready.into_iter().map(|((), answer)| answer.unwrap_err().code).collect()
+    }
+
+    #[test]
+    fn what_waits_and_what_comes_late_is_refused_when_the_lanes_end() {
+        let (producer, consumer) = channel(Places::new(8), Memory::new(0));
+        let mailbox = Mailbox::new(8);
+        submit(&producer, &mailbox);
+        submit(&producer, &mailbox);
+        assert_eq!(codes(&mailbox), []);
+        drop(consumer);
+        submit(&producer, &mailbox);
+        assert_eq!(codes(&mailbox), [Code::ModelNotReady; 3]);
+        assert_eq!(producer.depth(), 0);
+    }
+
+    #[test]
+    fn what_is_sent_while_the_lanes_end_is_refused() {
+        for _ in 0..2_000 {
+            let (producer, consumer) = channel(Places::new(8), Memory::new(0));
+            let mailbox = Mailbox::new(8);
+            std::thread::scope(|scope| {
+                scope.spawn(|| drop(consumer));
+                (0..4).for_each(|_| submit(&producer, &mailbox));
+            });
+            assert_eq!(codes(&mailbox), [Code::ModelNotReady; 4]);
+        }
+    }
+}
