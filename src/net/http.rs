@@ -132,7 +132,11 @@ async fn respond(
         }
         Route::Model { model, version, what } => {
             let registry = state.registry()?;
-            Ok(value_reply(&tell(registry, registry.get(model, version.as_deref())?, *what)))
+            let served = registry.get(model, version.as_deref())?;
+            if *what == ModelRoute::Ready && !served.producer.is_open() {
+                return Err(Error::new(Code::ModelNotReady, "the model's instances have ended").into());
+            }
+            Ok(value_reply(&tell(registry, served, *what)))
         }
     }
 }

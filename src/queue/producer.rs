@@ -50,13 +50,18 @@ impl Producer {
         let Draft { payloads, rows, key, priority, enqueued, deadline } = draft;
         let request = Request { payloads, rows, key, priority, enqueued, deadline, permit, ticket };
         match self.sender.try_send(request) {
-            Ok(()) if self.end.has_come() => refuse_all(&self.receiver),
+            Ok(()) if !self.is_open() => refuse_all(&self.receiver),
             Ok(()) => {}
             // The channel has a slot for each place, of which this request holds one, and a receiver is here.
             Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => {
                 request.ticket.refuse(Error::new(Code::Internal, "the queue holds more than its places"));
             }
         }
+    }
+
+    /// Whether there is a lane to take requests.
+    pub fn is_open(&self) -> bool {
+        !self.end.has_come()
     }
 
     /// Requests that wait.
