@@ -57,7 +57,7 @@ codes! {
     UnknownInput = "unknown_input", 400, final;
     /// The request lacks an input that the model needs.
     MissingInput = "missing_input", 400, final;
-    /// The request asks for an output that the model does not have.
+    /// The request asks for an output that the model does not have, or for one twice.
     UnknownOutput = "unknown_output", 400, final;
     /// The datatype is none of the protocol's, or not that of the model's input.
     WrongDatatype = "wrong_datatype", 400, final;

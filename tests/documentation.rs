@@ -2,7 +2,7 @@
 //! must lead somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,56 +157,4 @@ fn links_and_paths_lead_somewhere() {
             assert!(root.join(path).exists(), "{file} speaks of {path}");
         }
     }
-}
-
-#[test]
-fn modules_use_what_the_code_map_allows() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let leaves = ["tensor", "error", "clock", "metrics"];
-    let mut allowed: BTreeMap<_, Vec<_>> = leaves.iter().map(|leaf| (*leaf, Vec::new())).collect();
-    for cells in rows(ARCHITECTURE).filter(|cells| cells.len() == 3 && cells[0].starts_with("`src/")) {
-        let modules = codes(cells[0]).map(|path| path.trim_start_matches("src/").trim_end_matches(".rs"));
-        allowed.extend(modules.map(|module| (module, cells[2].split(", ").collect())));
-    }
-    let mut seen = BTreeSet::new();
-    for (path, source) in sources(&root) {
-        let inside = path.strip_prefix(&root).expect("inside").with_extension("");
-        let module = inside.iter().next().and_then(|name| name.to_str()).expect("a name").to_owned();
-        if module == "lib" {
-            continue;
-        }
-        let uses = allowed.get(&*module).unwrap_or_else(|| panic!("the code map lacks {module}"));
-        for used in source.split("crate::").skip(1) {
-            let used = used.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
-            let allowed =
-                uses.contains(&"all") || uses.contains(&used) || leaves.contains(&used) || used == module;
-            assert!(allowed, "{} uses '{used}', which the code map does not allow", path.display());
-        }
-        for (name, homes) in [
-            ("ort", &["engine"][..]),
-            ("fastwebsockets", &["net"]),
-            ("hyper", &["net"]),
-            ("metrics_exporter_prometheus", &["metrics"]),
-            ("crossbeam_channel", &["queue", "lane"]),
-        ] {
-            let named = source.split(&format!("{name}::")).collect::<Vec<_>>();
-            let named =
-                named[..named.len() - 1].iter().any(|before| !before.ends_with(char::is_alphanumeric));
-            assert!(!named || homes.contains(&&*module), "{} names {name}", path.display());
-        }
-        let safe = !source.contains("unsafe ") || inside.starts_with("engine/onnx");
-        assert!(safe, "{} has unsafe code", path.display());
-        seen.insert(module);
-    }
-    let mapped: BTreeSet<_> = allowed.keys().map(ToString::to_string).collect();
-    assert_eq!(seen, mapped, "the modules and the code map");
-}
-
-fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let read = |path: PathBuf| match std::fs::read_to_string(&path) {
-        Ok(source) => vec![(path, source)],
-        Err(_) => sources(&path),
-    };
-    entries.flat_map(|entry| read(entry.path())).collect()
 }

@@ -112,6 +112,10 @@ fn describe() {
     describe_counter!(CONNECTIONS_CLOSED, "WebSocket connections closed, by endpoint and close code");
     describe_counter!(HTTP_REQUESTS, "HTTP requests answered, by route and status");
     describe_counter!(MESSAGES, "WebSocket messages, by direction");
-    describe_counter!(MESSAGE_BYTES, Unit::Bytes, "Payload bytes of WebSocket messages, by direction");
-    describe_gauge!(REQUEST_MEMORY, Unit::Bytes, "Payload bytes of requests that wait");
+    describe_counter!(
+        MESSAGE_BYTES,
+        Unit::Bytes,
+        "Bytes of WebSocket messages (received: payloads, sent: with frame headers), by direction"
+    );
+    describe_gauge!(REQUEST_MEMORY, Unit::Bytes, "Payload bytes of requests that wait or run");
 }

@@ -101,7 +101,15 @@ impl Pending {
             Ok(Wanted { index, binary: output.binary.unwrap_or(binary), classification })
         };
         self.outputs = requested.into_iter().map(wanted).collect::<Result<_>>()?;
-        Ok(())
+        let mut seen = vec![false; signature.outputs.len()];
+        // An answer would hold it as often as it is asked for.
+        match self.outputs.iter().find(|wanted| std::mem::replace(&mut seen[wanted.index], true)) {
+            Some(twice) => {
+                let name = &signature.outputs[twice.index].name;
+                Err(Error::new(Code::UnknownOutput, format!("output '{name}' is asked for twice")))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -62,12 +62,14 @@ pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
     match batch_problem(&signature, file) {
         None => signature.max_batch_size = file.max_batch_size.unwrap_or(DEFAULT_MAX_BATCH_SIZE),
         // Nobody asked for batches: the model runs each request alone.
-        Some(_) if matches!(file.max_batch_size, None | Some(0)) => {
+        Some(problem) if problem.asked || !matches!(file.max_batch_size, None | Some(0)) => {
+            return Err(problem.error);
+        }
+        Some(_) => {
             for spec in signature.inputs.iter_mut().chain(&mut signature.outputs) {
                 spec.batch_axis = None;
             }
         }
-        Some(problem) => return Err(problem),
     }
     Ok(Derived { signature, constants })
 }
@@ -95,10 +97,17 @@ impl<'a> BatchDim<'a> {
     }
 }
 
+/// Why requests cannot be joined.
+struct Problem {
+    error: FieldError,
+    /// The configuration itself named what does not hold.
+    asked: bool,
+}
+
 /// Why requests for this model cannot be joined, if they cannot.
-fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<FieldError> {
+fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<Problem> {
     if file.max_batch_size == Some(0) {
-        return Some(FieldError::new("max_batch_size", "0 was given"));
+        return Some(Problem { error: FieldError::new("max_batch_size", "0 was given"), asked: false });
     }
     let sides = [("inputs", &signature.inputs, &file.inputs), ("outputs", &signature.outputs, &file.outputs)];
     for (section, specs, files) in sides {
@@ -106,6 +115,9 @@ fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<FieldError> 
             let field = format!("{section}.{}.batch_axis", spec.name);
             let explicit = files.get(&spec.name).and_then(|file| file.batch_axis);
             let why = match spec.batch_axis {
+                _ if explicit == Some(BatchAxis::None(true)) => {
+                    "true was given; name an axis, or write false if there is none".to_owned()
+                }
                 Some(axis) if axis >= spec.dims.len() => {
                     format!("{axis} was given, the tensor has {} dimensions", spec.dims.len())
                 }
@@ -124,11 +136,13 @@ fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<FieldError> 
                 }
                 _ => continue,
             };
-            return Some(FieldError::new(field, why));
+            let asked = matches!(explicit, Some(BatchAxis::Axis(_) | BatchAxis::None(true)));
+            return Some(Problem { error: FieldError::new(field, why), asked });
         }
     }
     if signature.inputs.is_empty() {
-        return Some(FieldError::new("max_batch_size", "a model without inputs has nothing to join"));
+        let error = FieldError::new("max_batch_size", "a model without inputs has nothing to join");
+        return Some(Problem { error, asked: false });
     }
     None
 }
@@ -232,7 +246,7 @@ mod tests {
         check(
             "x[b]",
             "y[b]",
-            "inputs.x.batch_axis = 1\nmax_batch_size = 2",
+            "inputs.x.batch_axis = 1",
             expect![["inputs.x.batch_axis: 1 was given, the tensor has 1 dimensions"]],
         );
         check(

@@ -18,6 +18,9 @@ use crate::lane::{Feed, Lane};
 use crate::metrics::Metrics;
 use crate::queue::{self, Memory, Places};
 
+/// A place in a queue takes about 256 bytes from the start: this many take 256 MiB.
+const MAX_QUEUE_SIZE: usize = 1 << 20;
+
 /// What it takes to load models.
 pub struct Loader {
     pub runtime: OnnxRuntime,
@@ -56,7 +59,15 @@ fn versions(folder: &Path) -> Vec<u64> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut versions: Vec<u64> = entries
         .filter(|entry| entry.path().join("model.onnx").is_file())
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        // `01` would be looked for as `1`.
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .parse()
+                .ok()
+                .filter(|number: &u64| *entry.file_name() == *number.to_string())
+        })
         .collect();
     versions.sort_unstable();
     versions
@@ -72,8 +83,16 @@ pub fn read_model(folder: &Path) -> Result<(ModelFile, Vec<u64>), RegistryError>
     }
     match &file.version_policy {
         VersionPolicy::All => {}
+        VersionPolicy::Latest { num_versions: 0 } => {
+            let why = "0 was given, at least 1 is needed";
+            return Err(at(&path, FieldError::new("version_policy.latest.num_versions", why)).into());
+        }
         VersionPolicy::Latest { num_versions } => {
-            versions.drain(..versions.len().saturating_sub((*num_versions).max(1)));
+            versions.drain(..versions.len().saturating_sub(*num_versions));
+        }
+        VersionPolicy::Specific { versions: wanted } if wanted.is_empty() => {
+            let why = "none was given, at least one is needed";
+            return Err(at(&path, FieldError::new("version_policy.specific.versions", why)).into());
         }
         VersionPolicy::Specific { versions: wanted } => {
             if let Some(missing) = wanted.iter().find(|version| !versions.contains(version)) {
@@ -179,8 +198,11 @@ fn policy(file: &ModelFile, limit: usize) -> Result<Policy, FieldError> {
         let why = format!("{size} was given, a batch holds 1 to {limit} rows (max_batch_size)");
         return Err(FieldError::new(field("preferred_batch_size"), why));
     }
-    if batching.max_queue_size == 0 {
-        let why = "0 was given; a queue without bound is not offered, at least 1 is needed";
+    if !(1..=MAX_QUEUE_SIZE).contains(&batching.max_queue_size) {
+        let why = format!(
+            "{} was given, 1 to {MAX_QUEUE_SIZE} are possible; a queue without bound is not offered",
+            batching.max_queue_size
+        );
         return Err(FieldError::new(field("max_queue_size"), why));
     }
     if batching.default_priority_level > batching.priority_levels {
