@@ -35,4 +35,5 @@ pub mod protocol;
 pub mod queue;
 pub mod registry;
 pub mod reply;
+pub mod signal;
 pub mod tensor;
