@@ -1,8 +1,9 @@
 //! Cuts a signal that arrives in any pieces into the windows of a model.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::Encoding;
+use super::resample::{Rates, Resampler};
 use crate::error::{Code, Error, Result};
 
 /// How windows lie on the signal, in samples.
@@ -65,9 +66,10 @@ pub struct Window {
 /// assert_eq!((&last.row[..], last.start, last.end), (&b"ech\xff\xff"[..], 4, 6));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Framer {
     encoding: Encoding,
+    /// Between the chunks and the row, if the signal is of another rate than the model.
+    resampler: Option<Box<Resampler>>,
     frames: Frames,
     /// Whole samples that are in no row yet.
     chunk: Bytes,
@@ -75,7 +77,7 @@ pub struct Framer {
     partial: Vec<u8>,
     /// The next window and its context, as far as they have come.
     row: Vec<u8>,
-    /// Bytes to pass over before the row goes on.
+    /// Samples to pass over before the row goes on.
     gap: usize,
     /// Where the next window begins.
     start: u64,
@@ -85,20 +87,37 @@ pub struct Framer {
 }
 
 impl Framer {
+    /// For a signal that has the model's rate.
     pub fn new(encoding: Encoding, frames: Frames) -> Self {
+        Self::over(encoding, frames, None)
+    }
+
+    /// For a signal of any rate; rows are [`Encoding::F32le`] if it is another than the model's.
+    pub fn resampling(encoding: Encoding, frames: Frames, rates: Rates) -> Result<Self> {
+        Ok(Self::over(encoding, frames, Resampler::new(rates)?.map(Box::new)))
+    }
+
+    fn over(encoding: Encoding, frames: Frames, resampler: Option<Box<Resampler>>) -> Self {
         let mut framer = Self {
             encoding,
+            resampler,
             frames,
             chunk: Bytes::new(),
             partial: Vec::new(),
-            row: Vec::with_capacity(frames.row() * encoding.width()),
+            row: Vec::new(),
             gap: 0,
             start: 0,
             given: 0,
             flushing: false,
         };
+        framer.row.reserve_exact(framer.row_bytes());
         framer.reset();
         framer
+    }
+
+    /// The encoding of the rows.
+    pub const fn encoding(&self) -> Encoding {
+        if self.resampler.is_some() { Encoding::F32le } else { self.encoding }
     }
 
     /// Takes the next bytes of the signal, which may end within a sample.
@@ -133,11 +152,14 @@ impl Framer {
         self.chunk = Bytes::new();
         self.partial.clear();
         self.row.clear();
-        self.row.resize(self.frames.context * self.encoding.width(), self.encoding.silence());
+        self.row.resize(self.frames.context * self.encoding().width(), self.encoding().silence());
+        if let Some(resampler) = &mut self.resampler {
+            resampler.reset();
+        }
         (self.gap, self.start, self.given, self.flushing) = (0, 0, 0, false);
     }
 
-    /// Bytes held.
+    /// Bytes held of the signal; a resampler has a block of it besides.
     pub fn buffered(&self) -> usize {
         self.chunk.len() + self.partial.len() + self.row.len()
     }
@@ -151,29 +173,40 @@ impl Framer {
     }
 
     fn row_bytes(&self) -> usize {
-        self.frames.row() * self.encoding.width()
+        self.frames.row() * self.encoding().width()
     }
 
-    /// Moves what the row lacks, and there is, from the chunk.
+    /// Moves what the row lacks, and there is, into it.
     fn fill(&mut self) {
-        let passed = self.gap.min(self.chunk.len());
-        self.chunk.advance(passed);
-        self.gap -= passed;
-        let taken = self.chunk.split_to(self.chunk.len().min(self.row_bytes() - self.row.len()));
-        self.row.extend_from_slice(&taken);
+        let width = self.encoding().width();
+        loop {
+            let most = self.gap + self.frames.row() - self.row.len() / width;
+            let came = match &mut self.resampler {
+                None => &self.chunk.split_to(self.chunk.len().min(most * width)),
+                Some(resampler) => {
+                    bytemuck::cast_slice(resampler.take(self.encoding, &mut self.chunk, self.flushing, most))
+                }
+            };
+            if came.is_empty() {
+                return;
+            }
+            let passed = self.gap.min(came.len() / width);
+            self.gap -= passed;
+            self.row.extend_from_slice(&came[passed * width..]);
+        }
     }
 
     /// Samples of the next window that have come.
     fn come(&self) -> usize {
-        (self.row.len() / self.encoding.width()).saturating_sub(self.frames.context)
+        (self.row.len() / self.encoding().width()).saturating_sub(self.frames.context)
     }
 
     /// The row as a window that ends at `end`, and the beginning of the next one.
     fn give(&mut self, end: u64) -> Window {
         let window = Window { row: Bytes::copy_from_slice(&self.row), start: self.start, end };
-        let hop = self.frames.hop * self.encoding.width();
-        self.gap = hop.saturating_sub(self.row.len());
-        self.row.drain(..hop.min(self.row.len()));
+        let width = self.encoding().width();
+        self.gap = self.frames.hop.saturating_sub(self.frames.row());
+        self.row.drain(..self.row.len().min(self.frames.hop * width));
         self.given = self.start + self.frames.window as u64;
         self.start += self.frames.hop as u64;
         window
@@ -190,10 +223,15 @@ impl Iterator for Framer {
         if self.row.len() == self.row_bytes() {
             return Some(self.give(end));
         }
-        if !std::mem::take(&mut self.flushing) || end <= self.given.max(self.start) {
-            return None;
+        if std::mem::take(&mut self.flushing) {
+            if let Some(resampler) = &mut self.resampler {
+                resampler.reset();
+            }
+            if end > self.given.max(self.start) {
+                self.row.resize(self.row_bytes(), self.encoding().silence());
+                return Some(self.give(end));
+            }
         }
-        self.row.resize(self.row_bytes(), self.encoding.silence());
-        Some(self.give(end))
+        None
     }
 }

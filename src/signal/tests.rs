@@ -208,15 +208,27 @@ fn defined(encoding: Encoding, frames: (usize, usize, usize), signal: &[u8]) -> 
     windows
 }
 
-/// `THALWEG_SEED=7 cargo test any_cut` replays what a failure prints.
+/// `THALWEG_SEED=7 cargo test signal::` replays what a failure prints.
+fn seeds() -> std::ops::Range<u64> {
+    #[allow(clippy::disallowed_methods, reason = "the seed to replay")]
+    let chosen = std::env::var("THALWEG_SEED").ok();
+    chosen.map_or(0..4_000, |seed| {
+        let seed = seed.parse().unwrap();
+        seed..seed + 1
+    })
+}
+
+/// Window, hop and context, shorter and longer than each other.
+fn any_frames(rng: &mut Rng) -> (usize, usize, usize) {
+    (rng.usize(1..12), rng.usize(1..20), rng.usize(0..9))
+}
+
 #[test]
 fn any_cut_gives_the_same_windows() {
-    #[allow(clippy::disallowed_methods, reason = "the seed to replay")]
-    let chosen = std::env::var("THALWEG_SEED").ok().map(|seed| seed.parse().unwrap());
-    for seed in chosen.map_or(0..4_000, |seed| seed..seed + 1) {
+    for seed in seeds() {
         let mut rng = Rng::with_seed(seed);
         let encoding = *rng.choice(Encoding::ALL).unwrap();
-        let frames = (rng.usize(1..12), rng.usize(1..20), rng.usize(0..9));
+        let frames = any_frames(&mut rng);
         let signal: Vec<u8> = (0..rng.usize(..300)).map(|_| rng.u8(..)).collect();
 
         let mut framer = Framer::new(encoding, Frames::new(frames.0, frames.1, frames.2).unwrap());
@@ -237,5 +249,40 @@ fn any_cut_gives_the_same_windows() {
         assert_eq!(framer.flush(), Ok(signal.len() % encoding.width()), "seed {seed}");
         given.extend(framer.by_ref());
         assert_eq!(given, defined(encoding, frames, &signal), "seed {seed}: {encoding:?}, {frames:?}");
+    }
+}
+
+#[test]
+fn a_flush_is_silence_to_the_windows_end() {
+    for seed in seeds() {
+        let mut rng = Rng::with_seed(seed);
+        let encoding = *rng.choice(Encoding::ALL).unwrap();
+        let width = encoding.width();
+        let frames = any_frames(&mut rng);
+        let mut part = || -> Vec<u8> { (0..rng.usize(..40) * width).map(|_| rng.u8(..)).collect() };
+        let (first, second) = (part(), part());
+
+        let mut framer = Framer::new(encoding, Frames::new(frames.0, frames.1, frames.2).unwrap());
+        framer.push(first.clone().into()).unwrap();
+        let mut given: Vec<_> = framer.by_ref().collect();
+        framer.flush().unwrap();
+        given.extend(framer.by_ref());
+        let length = given.last().map_or(0, |last| last.start as usize + frames.0).max(first.len() / width);
+        framer.push(second.clone().into()).unwrap();
+        given.extend(framer.by_ref());
+        framer.flush().unwrap();
+        given.extend(framer);
+
+        let mut signal = first;
+        signal.resize(length * width, encoding.silence());
+        signal.extend(second);
+        let rows = |windows: Vec<Window>| -> Vec<_> {
+            windows.into_iter().map(|window| (window.start, window.row)).collect()
+        };
+        assert_eq!(
+            rows(given),
+            rows(defined(encoding, frames, &signal)),
+            "seed {seed}: {encoding:?}, {frames:?}"
+        );
     }
 }
