@@ -1,0 +1,81 @@
+//! What a signal costs on its way to the model: numbers from bytes, windows from chunks, another rate.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use thalweg::signal::{Encoding, Events, Framer, Frames, Hysteresis, Rates};
+
+const ROW: usize = 576;
+
+fn bytes(count: usize) -> Vec<u8> {
+    (0..count).map(|at| (at * 37 % 251) as u8).collect()
+}
+
+fn decode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("signal/decode");
+    group.throughput(Throughput::Elements(ROW as u64));
+    for &encoding in Encoding::ALL {
+        let row = bytes(ROW * encoding.width());
+        let mut out = vec![0.0; ROW];
+        group.bench_function(encoding.as_str(), |b| b.iter(|| encoding.decode(black_box(&row), &mut out)));
+    }
+    group.finish();
+}
+
+/// Silero's windows, of which a chunk of 1,024 bytes is one.
+fn frame(c: &mut Criterion) {
+    let mut group = c.benchmark_group("signal/frame");
+    let Ok(frames) = Frames::new(512, 512, 64) else { return };
+    let chunk = Bytes::from(bytes(1_024));
+    for (name, first) in [("1024 bytes", 0), ("1024 bytes, between samples", 333)] {
+        let mut framer = Framer::new(Encoding::PcmS16le, frames);
+        assert!(framer.push(chunk.slice(..first)).is_ok());
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                framer.by_ref().for_each(|window| drop(black_box(window)));
+                framer.push(black_box(&chunk).clone())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn resample(c: &mut Criterion) {
+    let mut group = c.benchmark_group("signal/resample");
+    let Ok(frames) = Frames::new(512, 512, 64) else { return };
+    for (name, encoding, from, samples) in [
+        ("32 ms of 8 kHz", Encoding::Mulaw, 8_000, 256),
+        ("32 ms of 44.1 kHz", Encoding::PcmS16le, 44_100, 1_411),
+        ("32 ms of 48 kHz", Encoding::PcmS16le, 48_000, 1_536),
+    ] {
+        let Ok(rates) = Rates::new(from, 16_000) else { return };
+        let Ok(mut framer) = Framer::resampling(encoding, frames, rates) else { return };
+        let chunk = Bytes::from(bytes(samples * encoding.width()));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                framer.by_ref().for_each(|window| drop(black_box(window)));
+                framer.push(black_box(&chunk).clone())
+            });
+        });
+        group.bench_function(format!("{name}, opening"), |b| {
+            b.iter_batched(|| (), |()| Framer::resampling(encoding, frames, rates), BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
+fn events(c: &mut Criterion) {
+    let Ok(mut events) = Events::new(&Hysteresis::SILERO, 16_000) else { return };
+    let (mut start, mut at) = (0, 0_usize);
+    c.bench_function("signal/events", |b| {
+        b.iter(|| {
+            (start, at) = (start + 512, at + 1);
+            let probability = if at / 16 % 2 == 0 { 0.9 } else { 0.1 };
+            events.step(black_box(probability), start..start + 512)
+        });
+    });
+}
+
+criterion_group!(benches, decode, frame, resample, events);
+criterion_main!(benches);
