@@ -45,7 +45,7 @@ fn signature(dims: &[Dim], batch_axis: usize) -> Signature {
         dims: dims.to_vec(),
         batch_axis: Some(batch_axis),
     };
-    Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], max_batch_size: 64 }
+    Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], states: vec![], max_batch_size: 64 }
 }
 
 fn start_lane(signature: &Signature) -> (Producer, Clock) {
@@ -91,6 +91,7 @@ fn hand_over(c: &mut Criterion) {
                         payloads: smallvec![Payload::Rows(payload.clone())],
                         rows: 1,
                         key: GroupKey::default(),
+                        slot: None,
                         priority: 0,
                         enqueued: clock.now(),
                         deadline: None,
@@ -125,7 +126,7 @@ fn gather(c: &mut Criterion) {
                 bencher.iter(|| {
                     device.begin(batch, &GroupKey::default()).expect("begun");
                     for _ in 0..batch {
-                        device.put(1, &payloads).expect("put");
+                        device.put(1, &payloads, None).expect("put");
                     }
                     device.inputs().len()
                 });

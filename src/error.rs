@@ -97,6 +97,12 @@ codes! {
     QueueFull = "queue_full", 503, retry;
     /// The requests that wait already fill the memory set aside for them.
     MemoryFull = "memory_full", 503, retry;
+    /// A text frame on a stream of a signal is not a known control message.
+    UnknownControl = "unknown_control", 400, final;
+    /// A step of a sequence that has not begun, or has ended.
+    UnknownSequence = "unknown_sequence", 400, final;
+    /// All slots for streams of this model are taken.
+    StreamsFull = "streams_full", 503, retry;
     /// The model is still loading or its instances have ended.
     ModelNotReady = "model_not_ready", 503, retry;
     /// The server is closing.

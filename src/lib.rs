@@ -13,6 +13,8 @@
 //! - [`lane`]: the thread of a model instance, which gathers, runs and answers batches.
 //! - [`device`]: requests' rows into batch tensors.
 //! - [`engine`]: a loaded model and its running halves; ONNX Runtime.
+//! - [`streams`]: which stream owns which row of a lane's state.
+//! - [`signal`]: a live signal's bytes to a model's windows, and its probabilities to events.
 //! - [`reply`]: exactly one answer for each request, back in order, one wake for a batch.
 //!
 //! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`] and [`metrics`]. Beside the path,
@@ -36,4 +38,5 @@ pub mod queue;
 pub mod registry;
 pub mod reply;
 pub mod signal;
+pub mod streams;
 pub mod tensor;

@@ -70,6 +70,7 @@ fn the_readme_lists_every_metric() {
 fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let model = metrics.model("m", "1");
     model.info(8, 1, "cpu");
+    model.streams(1.0, 1.0);
     model.queue_depth.set(1.0);
     model.queued(Duration::ZERO);
     model.ran(1, &[(Stage::Run, Duration::ZERO)]);
@@ -106,7 +107,7 @@ fn examples_of_configuration_parse() {
             panic!("README.md: an example is neither settings nor a model's: {settings}{model}");
         }
     }
-    assert_eq!((blocks(README, "toml").len(), blocks(MODELS, "toml").len()), (2, 7));
+    assert_eq!((blocks(README, "toml").len(), blocks(MODELS, "toml").len()), (2, 10));
 }
 
 #[test]
@@ -120,9 +121,13 @@ fn every_key_of_a_model_file_is_explained() {
         ("[parameters]", "parameters."),
         ("[[model_warmup]]", "model_warmup[]."),
         ("[inputs.NAME]", "inputs.NAME."),
-        ("[stream]", "stream."),
-        ("[output]", "output."),
-        ("[output.fallback]", "output.fallback."),
+        ("[sequence_batching]", "sequence_batching."),
+        ("[[sequence_batching.state]]", "sequence_batching.state[]."),
+        ("[stream.bytes]", "stream.bytes."),
+        ("[stream.signal]", "stream.signal."),
+        ("[output.events]", "output.events."),
+        ("[output.classes]", "output.classes."),
+        ("[output.classes.fallback]", "output.classes.fallback."),
     ];
     for (section, prefix) in sections {
         let error = toml::from_str::<ModelFile>(&format!("{section}\nno_such_key = 1")).expect_err("unknown");

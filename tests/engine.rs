@@ -308,7 +308,7 @@ fn signatures_are_derived_from_real_graphs() {
         sequence_length, 64: x:FP32[@,?] -> sum:FP32[@,1]
         slow, 1: x:FP32[@,4] -> y:FP32[@,4]
         magika, 16: bytes:INT32[@,2048] -> target_label:FP32[@,214]
-        silero_vad, 64: input:FP32[@,?] state:FP32[2,@,128] -> output:FP32[@,1] stateN:FP32[?,@,?], sr = [128, 62, 0, 0, 0, 0, 0, 0]
+        silero_vad, 64: input:FP32[@,?] -> output:FP32[@,1], sr = [128, 62, 0, 0, 0, 0, 0, 0]
     "#]].assert_eq(&text);
 }
 

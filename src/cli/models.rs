@@ -118,7 +118,7 @@ fn show(graph: &Graph, file: &registry::file::ModelFile) -> Result<(), Failure> 
     println!("derived configuration");
     let derived =
         derive(graph, file).map_err(|error| format!("model.toml: {}: {}", error.field, error.why))?;
-    let Signature { inputs, outputs, max_batch_size } = &derived.signature;
+    let Signature { inputs, outputs, states, max_batch_size } = &derived.signature;
     match max_batch_size {
         0 => println!("  max_batch_size = 0   # no batch axis was found: each request runs alone"),
         _ => println!("  max_batch_size = {max_batch_size}"),
@@ -127,6 +127,9 @@ fn show(graph: &Graph, file: &registry::file::ModelFile) -> Result<(), Failure> 
         for spec in specs {
             println!("  {}", axis_line(section, spec));
         }
+    }
+    for state in states {
+        println!("  state: {} -> {}", axis_line("inputs", &state.input), axis_line("outputs", &state.output));
     }
     for constant in &derived.constants {
         println!(

@@ -53,7 +53,7 @@ settings! {
     /// Folders of models, several by repeating the flag or with commas [default: models]
     #[arg(value_name = "FOLDER", value_delimiter = ',')]
     model_repository / "THALWEG_MODEL_REPOSITORY": Vec<PathBuf> = vec![PathBuf::from("models")];
-    /// Model served on `/` [default: the only model, or the only one with `[stream]`]
+    /// Model served on `/` [default: the only model, or the only one with `[stream.bytes]`]
     #[arg(value_name = "MODEL")]
     default_model / "THALWEG_DEFAULT_MODEL": String = String::new();
     /// ONNX Runtime's shared library [default: runtime/libonnxruntime.so.1.32.0]
@@ -74,6 +74,12 @@ settings! {
     /// Seconds that a client may take to send its HTTP request [default: 30]
     #[arg(value_name = "SECONDS")]
     request_timeout / "THALWEG_REQUEST_TIMEOUT": u64 = 30;
+    /// Seconds between pings of a WebSocket; a client that answers none is given up; 0: none [default: 15]
+    #[arg(value_name = "SECONDS")]
+    ping_interval / "THALWEG_PING_INTERVAL": u64 = 15;
+    /// Seconds for which a WebSocket may send no message before it is closed; 0: for ever [default: 0]
+    #[arg(value_name = "SECONDS")]
+    idle_timeout / "THALWEG_IDLE_TIMEOUT": u64 = 0;
     /// What is logged: error, warn, info, debug, trace, or directives for single modules [default: info]
     #[arg(value_name = "FILTER")]
     log / "THALWEG_LOG": String = "info".to_owned();
@@ -178,7 +184,7 @@ mod tests {
               |
             1 | listn = 'x'
               | ^^^^^
-            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `onnxruntime`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `log`, `log_format`"]],
+            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `onnxruntime`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `log`, `log_format`"]],
         );
     }
 

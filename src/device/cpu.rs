@@ -3,14 +3,30 @@
 use ndarray::{ArrayView3, ArrayViewMut3, s};
 use smallvec::SmallVec;
 
+use super::slab::Slab;
 use super::{Device, TensorView};
 use crate::error::{Code, Error, Result};
-use crate::tensor::{ByteWindow, DataType, GroupKey, Payload, Shape, Signature, TensorSpec, element_count};
+use crate::signal::Encoding;
+use crate::streams::Slot;
+use crate::tensor::{
+    BatchOutput, ByteWindow, DataType, GroupKey, Payload, Shape, Signature, TensorSpec, element_count,
+};
 
 pub struct Cpu {
     inputs: Vec<Input>,
+    states: Vec<State>,
+    /// Whose rows the batch holds, where the model keeps state.
+    slots: Vec<Slot>,
+    /// Outputs of the model that are not state.
+    outputs: usize,
     rows: usize,
     filled: usize,
+}
+
+/// One state's batch tensor, and the rows of the streams that take turns in it.
+struct State {
+    batch: Input,
+    slab: Slab,
 }
 
 /// One input's batch tensor, reused from batch to batch.
@@ -27,15 +43,20 @@ struct Input {
 impl Cpu {
     /// A device for models of this signature; `windows` gives each input's conversion of plain messages.
     pub fn new(signature: &Signature, windows: &[Option<ByteWindow>]) -> Self {
-        let window = |index: usize| windows.get(index).cloned().flatten();
-        let input = |(index, spec): (usize, &TensorSpec)| Input {
-            spec: spec.clone(),
-            window: window(index),
-            shape: Shape::new(),
-            words: Vec::new(),
-            strings: Vec::new(),
-        };
-        Self { inputs: signature.inputs.iter().enumerate().map(input).collect(), rows: 0, filled: 0 }
+        let windows = windows.iter().cloned().chain(std::iter::repeat(None));
+        let inputs = signature.inputs.iter().zip(windows).map(|(spec, window)| Input::new(spec, window));
+        let states = signature.states.iter().map(|state| State {
+            batch: Input::new(&state.input, None),
+            slab: Slab::new(state.initial.clone()),
+        });
+        Self {
+            inputs: inputs.collect(),
+            states: states.collect(),
+            slots: Vec::new(),
+            outputs: signature.outputs.len(),
+            rows: 0,
+            filled: 0,
+        }
     }
 }
 
@@ -43,13 +64,15 @@ impl Device for Cpu {
     fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()> {
         let mut dynamic = key.0.iter().copied();
         (self.rows, self.filled) = (rows, 0);
-        for input in &mut self.inputs {
+        self.slots.clear();
+        let states = self.states.iter_mut().map(|state| &mut state.batch);
+        for input in self.inputs.iter_mut().chain(states) {
             input.begin(rows, &mut dynamic)?;
         }
         Ok(())
     }
 
-    fn put(&mut self, rows: usize, payloads: &[Payload]) -> Result<()> {
+    fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
         if self.filled + rows > self.rows || payloads.len() != self.inputs.len() {
             return Err(Error::new(Code::Internal, "a request does not fit its batch"));
         }
@@ -57,14 +80,36 @@ impl Device for Cpu {
             match payload {
                 Payload::Rows(bytes) => input.put_rows(self.filled, rows, bytes)?,
                 Payload::Message(message) => input.put_message(self.filled, message)?,
+                Payload::Signal(encoding, signal) => input.put_signal(self.filled, *encoding, signal)?,
             }
+        }
+        if !self.states.is_empty() {
+            let slot = slot.filter(|_| rows == 1);
+            let slot = slot.ok_or_else(|| Error::new(Code::Internal, "a step has no slot for its state"))?;
+            for state in &mut self.states {
+                state.batch.put_rows(self.filled, 1, state.slab.row(slot))?;
+            }
+            self.slots.push(slot);
         }
         self.filled += rows;
         Ok(())
     }
 
     fn inputs(&mut self) -> SmallVec<[TensorView<'_>; 4]> {
-        self.inputs.iter().map(Input::view).collect()
+        self.inputs.iter().chain(self.states.iter().map(|state| &state.batch)).map(Input::view).collect()
+    }
+
+    fn keep(&mut self, output: &BatchOutput) -> Result<()> {
+        let columns = output.columns.get(self.outputs..).unwrap_or_default();
+        if columns.len() != self.states.len() {
+            return Err(Error::new(Code::Internal, "the model did not give all its states"));
+        }
+        for (state, column) in self.states.iter_mut().zip(columns) {
+            for (row, &slot) in self.slots.iter().enumerate() {
+                state.slab.store(slot, column.slice(row, 1).chunks());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -73,6 +118,11 @@ fn misfit(spec: &TensorSpec) -> Error {
 }
 
 impl Input {
+    fn new(spec: &TensorSpec, window: Option<ByteWindow>) -> Self {
+        let (shape, words, strings) = (Shape::new(), Vec::new(), Vec::new());
+        Self { spec: spec.clone(), window, shape, words, strings }
+    }
+
     fn begin(&mut self, rows: usize, dynamic: &mut impl Iterator<Item = usize>) -> Result<()> {
         self.shape = self.spec.batch_shape(rows, dynamic);
         self.strings.clear();
@@ -157,6 +207,17 @@ impl Input {
         Ok(())
     }
 
+    fn put_signal(&mut self, start: usize, encoding: Encoding, signal: &[u8]) -> Result<()> {
+        let width = self.shape.iter().skip(1).product::<usize>();
+        if self.spec.datatype != DataType::Fp32 || signal.len() != width * encoding.width() {
+            return Err(misfit(&self.spec));
+        }
+        let batch: &mut [f32] = bytemuck::cast_slice_mut(&mut self.words);
+        let row = batch.get_mut(start * width..(start + 1) * width).ok_or_else(|| misfit(&self.spec))?;
+        encoding.decode(signal, row);
+        Ok(())
+    }
+
     fn view(&self) -> TensorView<'_> {
         let data = match self.spec.datatype.size() {
             Some(_) => &bytemuck::cast_slice(&self.words)[..self.bytes()],
@@ -174,7 +235,7 @@ mod tests {
 
     fn device(datatype: DataType, dims: &[Dim], batch_axis: Option<usize>) -> Cpu {
         let spec = TensorSpec { name: "x".into(), datatype, dims: dims.to_vec(), batch_axis };
-        let signature = Signature { inputs: vec![spec], outputs: vec![], max_batch_size: 8 };
+        let signature = Signature { inputs: vec![spec], outputs: vec![], states: vec![], max_batch_size: 8 };
         let window = ByteWindow { head: 2, tail: 1, block: 8, strip: true, pad: -1 };
         Cpu::new(&signature, &[Some(window)])
     }
@@ -182,7 +243,7 @@ mod tests {
     fn gather(device: &mut Cpu, key: &[usize], requests: &[(usize, &[u8])]) -> Result<(Vec<usize>, Vec<u8>)> {
         device.begin(requests.iter().map(|request| request.0).sum(), &GroupKey(key.into()))?;
         for &(rows, bytes) in requests {
-            device.put(rows, &[Payload::Rows(Bytes::copy_from_slice(bytes))])?;
+            device.put(rows, &[Payload::Rows(Bytes::copy_from_slice(bytes))], None)?;
         }
         let [view] = &device.inputs()[..] else { panic!("one input") };
         Ok((view.shape.to_vec(), view.data.to_vec()))
@@ -215,8 +276,8 @@ mod tests {
         assert!(gather(&mut device, &[], &[(1, &[0; 7])]).is_err());
         assert!(gather(&mut device, &[], &[(1, &[0; 16])]).is_err());
         device.begin(1, &GroupKey::default()).unwrap();
-        assert!(device.put(2, &[Payload::Rows(Bytes::from_static(&[0; 16]))]).is_err());
-        assert!(device.put(1, &[]).is_err());
+        assert!(device.put(2, &[Payload::Rows(Bytes::from_static(&[0; 16]))], None).is_err());
+        assert!(device.put(1, &[], None).is_err());
     }
 
     #[test]
@@ -224,7 +285,7 @@ mod tests {
         let mut device = device(DataType::Int32, &[Dim::Dynamic, Dim::Fixed(3)], Some(0));
         device.begin(2, &GroupKey::default()).unwrap();
         for message in ["abc", " "] {
-            device.put(1, &[Payload::Message(Bytes::from_static(message.as_bytes()))]).unwrap();
+            device.put(1, &[Payload::Message(Bytes::from_static(message.as_bytes()))], None).unwrap();
         }
         let [view] = &device.inputs()[..] else { panic!("one input") };
         assert_eq!(bytemuck::cast_slice::<u8, i32>(view.data), [97, 98, 99, -1, -1, -1]);

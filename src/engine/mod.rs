@@ -30,6 +30,6 @@ pub trait Engine: Send + Sync {
 
 /// A model that runs, owned by one lane.
 pub trait Running: Send {
-    /// Runs one batch: one tensor for each input of the signature, in its order.
+    /// Runs one batch. Inputs and outputs stand in the signature's order, its states behind them.
     fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<BatchOutput>;
 }

@@ -184,6 +184,7 @@ mod tests {
             payloads: smallvec::smallvec![],
             rows: 1,
             key: GroupKey(smallvec::smallvec![key]),
+            slot: None,
             priority: 0,
             enqueued: feed.clock.now(),
             deadline: None,

@@ -67,7 +67,12 @@ impl Lane {
             return Err((batch, error));
         }
         let gathered = self.clock.now();
-        let output = self.model.run(&self.device.inputs()).and_then(|output| check(output, rows));
+        let output = self.model.run(&self.device.inputs());
+        let output = output.and_then(|output| {
+            check(&output, rows)?;
+            self.device.keep(&output)?;
+            Ok(output)
+        });
         let output = match output {
             Ok(output) => Arc::new(output),
             Err(error) => return Err((batch, error)),
@@ -87,7 +92,7 @@ impl Lane {
         if let Some(first) = batch.first() {
             self.device.begin(rows, &first.key)?;
         }
-        batch.iter().try_for_each(|request| self.device.put(request.rows, &request.payloads))
+        batch.iter().try_for_each(|request| self.device.put(request.rows, &request.payloads, request.slot))
     }
 }
 
@@ -103,12 +108,12 @@ fn scatter(batch: Vec<Request>, output: &Arc<BatchOutput>) {
 }
 
 /// A model whose output has other rows than its input would mix up its clients.
-fn check(output: BatchOutput, rows: usize) -> Result<BatchOutput> {
+fn check(output: &BatchOutput, rows: usize) -> Result<()> {
     match output.columns.iter().find_map(|column| column.rows().filter(|&found| found != rows)) {
         Some(found) => {
             let message = format!("the model gave {found} rows for a batch of {rows}");
             Err(Error::new(Code::InferenceFailed, message))
         }
-        None => Ok(output),
+        None => Ok(()),
     }
 }

@@ -22,6 +22,8 @@ pub(crate) const COMPUTE_SECONDS: &str = "thalweg_compute_duration_seconds";
 pub(crate) const REQUEST_SECONDS: &str = "thalweg_request_duration_seconds";
 pub(crate) const QUEUE_DEPTH: &str = "thalweg_queue_depth";
 pub(crate) const SKIPPED: &str = "thalweg_requests_skipped_total";
+pub(crate) const STREAMS_OPEN: &str = "thalweg_streams_open";
+pub(crate) const STREAM_SLOTS: &str = "thalweg_stream_slots";
 pub(crate) const FAILED_RUNS: &str = "thalweg_failed_runs_total";
 pub(crate) const MODEL_INFO: &str = "thalweg_model_info";
 pub(crate) const BUILD_INFO: &str = "thalweg_build_info";
@@ -104,6 +106,8 @@ fn describe() {
     );
     describe_gauge!(QUEUE_DEPTH, Unit::Count, "Requests that wait for a lane");
     describe_counter!(SKIPPED, "Requests whose client had left before the device saw them");
+    describe_gauge!(STREAMS_OPEN, Unit::Count, "Streams that hold a slot of a model's state");
+    describe_gauge!(STREAM_SLOTS, Unit::Count, "Slots for streams that a model has");
     describe_counter!(FAILED_RUNS, "Runs that failed; a failed batch is run again in halves");
     describe_gauge!(MODEL_INFO, "A served model and its settings; always 1");
     describe_gauge!(BUILD_INFO, "The server's version; always 1");

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::{
     BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, MODEL_INFO, Metrics, QUEUE_DEPTH, QUEUE_SECONDS,
-    REQUEST_SECONDS, REQUESTS, SKIPPED,
+    REQUEST_SECONDS, REQUESTS, SKIPPED, STREAM_SLOTS, STREAMS_OPEN,
 };
 use crate::error::Code;
 
@@ -45,6 +45,8 @@ pub struct ModelMetrics {
     failed_runs: Counter,
     skipped: Counter,
     pub queue_depth: Gauge,
+    /// Streams open, and slots; only of models with state.
+    streams: OnceLock<[Gauge; 2]>,
     totals: Totals,
 }
 
@@ -113,6 +115,7 @@ impl ModelMetrics {
             failed_runs: ::metrics::counter!(FAILED_RUNS, &labels),
             skipped: ::metrics::counter!(SKIPPED, &labels),
             queue_depth: ::metrics::gauge!(QUEUE_DEPTH, &labels),
+            streams: OnceLock::new(),
             totals: Totals::default(),
             metrics: Arc::clone(metrics),
             labels: labels.clone(),
@@ -130,6 +133,18 @@ impl ModelMetrics {
             ("device", device.to_owned()),
         ];
         self.metrics.make(|| ::metrics::gauge!(MODEL_INFO, &labels).set(1.0));
+    }
+
+    /// How many streams a model with state has open, of how many it could have.
+    pub fn streams(&self, open: f64, slots: f64) {
+        let [open_gauge, slots_gauge] = self.streams.get_or_init(|| {
+            let gauges = || {
+                [::metrics::gauge!(STREAMS_OPEN, &self.labels), ::metrics::gauge!(STREAM_SLOTS, &self.labels)]
+            };
+            self.metrics.make(gauges)
+        });
+        open_gauge.set(open);
+        slots_gauge.set(slots);
     }
 
     /// A request was answered `after` its arrival.

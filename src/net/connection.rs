@@ -4,10 +4,10 @@
 //! takes all answers that are ready, encodes them into one buffer and sends it with one system call. They
 //! meet in the mailbox. Both are polled by one task, so that a batch of answers costs one wake.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use fastwebsockets::OpCode;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior};
 
-use super::socket::{Event, MessageReader, Violation, append_close, append_frame, close};
+use super::keepalive::{Action, Heard, Keepalive, Ticks};
+use super::socket::{Counted, Event, MessageReader, Violation, append_close, append_control, close};
 use crate::error::{Code, Error};
 use crate::metrics::Metrics;
 use crate::reply::{Answer, Mailbox};
@@ -42,14 +44,33 @@ pub trait Endpoint: Send + Sync {
     /// Takes a message in, by issuing a ticket and seeing to it that it is answered.
     fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Self::Context>>);
 
+    /// Makes one more request of what has been received; asked before anything more is read.
+    fn resume(&self, _mailbox: &Arc<Mailbox<Self::Context>>) -> Resume {
+        Resume::Read
+    }
+
     /// What to keep with an error that no request caused.
     fn unasked(&self) -> Self::Context;
 
     /// Appends the frame that answers a request.
     fn encode(&self, context: Self::Context, answer: Answer, out: &mut BytesMut);
 
+    /// Tells the client that it will be let go unless it sends something.
+    fn warn(&self, _left: Duration, _out: &mut BytesMut) {}
+
     /// The client left without this answer.
     fn abandon(&self, context: Self::Context);
+}
+
+/// What an endpoint wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Another message.
+    Read,
+    /// To be asked again: it has made a request, and may make more.
+    Again,
+    /// The end of the connection, once all that is owed has been sent.
+    Close,
 }
 
 /// The bounds of one connection.
@@ -57,6 +78,7 @@ pub trait Endpoint: Send + Sync {
 pub struct Limits {
     pub max_message_size: usize,
     pub window: usize,
+    pub keepalive: Keepalive,
 }
 
 /// How a connection ends.
@@ -73,6 +95,22 @@ enum End {
 struct Control {
     /// Only the latest ping needs its pong (RFC 6455, section 5.5.3).
     pong: Mutex<Option<Bytes>>,
+    /// What the timer asks for.
+    ticked: Mutex<Option<Action>>,
+    reads: AtomicU64,
+    messages: AtomicU64,
+    /// The reader waits for room in the window.
+    deaf: AtomicBool,
+}
+
+impl Control {
+    fn heard(&self) -> Heard {
+        Heard {
+            reads: self.reads.load(Ordering::Relaxed),
+            messages: self.messages.load(Ordering::Relaxed),
+            deaf: self.deaf.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Serves a connection to its end and returns the close code it ended with.
@@ -95,10 +133,11 @@ where
         let mut reader = pin!(read_half(&mut read, endpoint, limits, &mailbox, &control, metrics));
         let mut writer = pin!(write_half(&mut write, endpoint, &mailbox, &control, metrics));
         let mut stop = pin!(shutdown.wait_for(|stop| *stop));
+        let mut timer = Timer::new(limits.keepalive);
         let mut end = None;
         poll_fn(|cx| {
             if end.is_none() {
-                end = poll_end(cx, reader.as_mut(), stop.as_mut());
+                end = poll_end(cx, reader.as_mut(), stop.as_mut()).or_else(|| timer.poll(cx, &control));
                 match end {
                     Some(End::Gone) => return Poll::Ready(End::Gone),
                     Some(End::Close { .. }) => mailbox.finish(),
@@ -140,6 +179,41 @@ fn poll_end(
     stop.poll(cx).is_ready().then_some(End::Close { code: close::GOING_AWAY, reason, asked: false })
 }
 
+/// A connection's ticks, in time.
+struct Timer {
+    interval: Option<Interval>,
+    ticks: Ticks,
+}
+
+impl Timer {
+    fn new(keepalive: Keepalive) -> Self {
+        let interval = (!keepalive.interval.is_zero()).then(|| {
+            let mut interval = tokio::time::interval(keepalive.interval);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first tick comes after one interval, not at once.
+            interval.reset();
+            interval
+        });
+        Self { interval, ticks: Ticks::new(keepalive) }
+    }
+
+    /// Hands what a tick asks for to the writer, unless it asks for the end.
+    fn poll(&mut self, cx: &mut Context<'_>, control: &Control) -> Option<End> {
+        let interval = self.interval.as_mut()?;
+        while interval.poll_tick(cx).is_ready() {
+            match self.ticks.tick(control.heard()) {
+                Action::Dead => return Some(End::Gone),
+                Action::Idle => {
+                    let reason = "no message came for too long";
+                    return Some(End::Close { code: close::GOING_AWAY, reason, asked: false });
+                }
+                action => *control.ticked.lock() = Some(action),
+            }
+        }
+        None
+    }
+}
+
 /// Reads on until the client closes: a socket that is closed with unread bytes is reset, and the client may
 /// never see what was sent to it last.
 async fn linger(read: &mut (impl AsyncRead + Unpin)) {
@@ -156,12 +230,20 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
     control: &Control,
     metrics: &Metrics,
 ) -> End {
-    let mut messages = MessageReader::new(read, limits.max_message_size);
+    let mut messages = MessageReader::new(Counted::new(read, &control.reads), limits.max_message_size);
     loop {
+        control.deaf.store(true, Ordering::Relaxed);
         poll_fn(|cx| mailbox.poll_room(cx)).await;
+        control.deaf.store(false, Ordering::Relaxed);
+        match endpoint.resume(mailbox) {
+            Resume::Read => {}
+            Resume::Again => continue,
+            Resume::Close => return End::Close { code: close::NORMAL, reason: "", asked: false },
+        }
         match messages.next().await {
             Ok(Event::Message { text, payload }) => {
                 metrics.net.received.count(1, payload.len());
+                control.messages.fetch_add(1, Ordering::Relaxed);
                 endpoint.receive(text, payload, mailbox);
             }
             Ok(Event::Ping(payload)) => *control.pong.lock() = Some(payload),
@@ -194,12 +276,19 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     endpoint.greet(&mut out);
     loop {
         send(write, &mut out).await?;
-        let more = poll_fn(|cx| match control.pong.lock().take() {
-            Some(payload) => {
-                append_pong(&mut out, &payload);
-                Poll::Ready(true)
+        let more = poll_fn(|cx| {
+            if let Some(payload) = control.pong.lock().take() {
+                append_control(&mut out, OpCode::Pong, &[&payload]);
+                return Poll::Ready(true);
             }
-            None => mailbox.poll_answers(cx, &mut ready),
+            if let Some(action) = control.ticked.lock().take() {
+                append_control(&mut out, OpCode::Ping, &[]);
+                if let Action::Warn(left) = action {
+                    endpoint.warn(left, &mut out);
+                }
+                return Poll::Ready(true);
+            }
+            mailbox.poll_answers(cx, &mut ready)
         })
         .await;
         if !more {
@@ -226,12 +315,4 @@ async fn send(write: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> std:
     }
     out.clear();
     write.flush().await
-}
-
-fn append_pong(out: &mut BytesMut, payload: &[u8]) {
-    let written: Result<(), Infallible> = append_frame(out, OpCode::Pong, |out| {
-        out.extend_from_slice(payload);
-        Ok(())
-    });
-    let Ok(()) = written;
 }

@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use super::route::{ModelRoute, Route};
 use super::server::State;
-use super::stream::{Choices, StreamEndpoint};
+use super::stream::{ByteEndpoint, Choices, SignalEndpoint, Source};
 use super::{admin, connection, infer, upgrade};
 use crate::error::{Code, Error, Result};
 use crate::protocol;
-use crate::registry::{Registry, Served};
+use crate::registry::{Registry, Served, Stream};
 use crate::reply::Mailbox;
 
 /// Where the JSON ends and the tensors begin, in a body with binary tensor data.
@@ -133,7 +133,7 @@ async fn respond(
         Route::Model { model, version, what } => {
             let registry = state.registry()?;
             let served = registry.get(model, version.as_deref())?;
-            if *what == ModelRoute::Ready && !served.producer.is_open() {
+            if *what == ModelRoute::Ready && !served.is_open() {
                 return Err(Error::new(Code::ModelNotReady, "the model's instances have ended").into());
             }
             Ok(value_reply(&tell(registry, served, *what)))
@@ -153,7 +153,8 @@ fn tell(registry: &Registry, served: &Arc<Served>, what: ModelRoute) -> Value {
 /// A WebSocket endpoint that a request asks for.
 enum Endpoint {
     Infer(infer::InferEndpoint),
-    Stream(StreamEndpoint),
+    Bytes(ByteEndpoint),
+    Signal(Box<SignalEndpoint>),
 }
 
 impl Endpoint {
@@ -176,11 +177,28 @@ impl Endpoint {
         };
         let (served, clock) = (Arc::clone(served), state.clock);
         Ok(Some(if streams {
+            let output = value("output");
             let choices = Choices {
                 greeting: value("greeting").is_none_or(|value| value != "false"),
-                binary: value("output").is_some_and(|value| value == "binary"),
+                binary: output.as_deref() == Some("binary"),
+                events_only: output.as_deref() == Some("events"),
             };
-            Self::Stream(StreamEndpoint::new(served, choices, state.limits, clock)?)
+            let limits = state.limits;
+            match served.stream.clone() {
+                Some(Stream::Bytes(stream)) => {
+                    Self::Bytes(ByteEndpoint::new(served, stream, choices, limits, clock))
+                }
+                Some(Stream::Signal(stream)) => {
+                    let source = Source::choose(&stream, value("encoding"), value("sample_rate"))?;
+                    let endpoint = SignalEndpoint::new(served, stream, source, choices, limits, clock)?;
+                    Self::Signal(Box::new(endpoint))
+                }
+                None => {
+                    let message =
+                        format!("model '{}' has no [stream] in its model.toml; use /infer", served.name);
+                    return Err(Error::new(Code::StreamUnsupported, message));
+                }
+            }
         } else {
             Self::Infer(infer::InferEndpoint { served, clock })
         }))
@@ -198,9 +216,13 @@ impl Endpoint {
                     let open = metrics.connection_opened("infer");
                     open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
                 }
-                Self::Stream(endpoint) => {
+                Self::Bytes(endpoint) => {
                     let open = metrics.connection_opened("stream");
                     open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+                }
+                Self::Signal(endpoint) => {
+                    let open = metrics.connection_opened("stream");
+                    open.close(connection::serve(read, write, &*endpoint, limits, metrics, stop).await);
                 }
             }
         });
@@ -235,7 +257,7 @@ async fn infer(
 
     // Dropped with this future when the client hangs up, so that nobody works for it any more.
     let mailbox = Abandon(Mailbox::new(1));
-    infer::submit(decoded, infer::Pending::new(served, arrived, true), false, &mailbox.0);
+    infer::submit(decoded, infer::Pending::new(served, arrived, true), false, state.clock, &mailbox.0);
     let mut ready = Vec::with_capacity(1);
     poll_fn(|cx| mailbox.0.poll_answers(cx, &mut ready)).await;
     let Some((pending, answer)) = ready.pop() else {

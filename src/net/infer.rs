@@ -10,11 +10,14 @@ use fastwebsockets::OpCode;
 use smallvec::SmallVec;
 
 use super::connection::Endpoint;
+use super::sequence::{self, Turn};
 use super::socket::append_frame;
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result, excerpt};
 use crate::metrics::Outcome;
-use crate::protocol::{self, InferRequest, OutputView, Parameters, Refusal, RequestedOutput, ResponseHead};
+use crate::protocol::{
+    self, InferRequest, OutputView, Parameters, Refusal, RequestedOutput, ResponseHead, Sequence,
+};
 use crate::queue::Draft;
 use crate::registry::Served;
 use crate::reply::{Answer, Mailbox};
@@ -22,6 +25,8 @@ use crate::tensor::{Fit, Offered, Payload, Rows};
 
 /// What is kept of a request to encode its answer.
 pub struct Pending {
+    /// Given up with the request, so that the sequence's next step can go.
+    _turn: Option<Turn>,
     served: Arc<Served>,
     id: Option<Box<str>>,
     outputs: SmallVec<[Wanted; 2]>,
@@ -39,7 +44,16 @@ struct Wanted {
 
 impl Pending {
     pub fn new(served: &Arc<Served>, arrived: Time, text: bool) -> Self {
-        Self { served: Arc::clone(served), id: None, outputs: SmallVec::new(), arrived, text }
+        Self { served: Arc::clone(served), id: None, outputs: SmallVec::new(), arrived, text, _turn: None }
+    }
+
+    pub fn served(&self) -> &Arc<Served> {
+        &self.served
+    }
+
+    #[must_use]
+    pub fn with_turn(self, turn: Turn) -> Self {
+        Self { _turn: Some(turn), ..self }
     }
 
     pub fn id(&self) -> Option<&str> {
@@ -118,6 +132,7 @@ pub fn submit(
     decoded: Result<InferRequest, Refusal>,
     mut pending: Pending,
     binary: bool,
+    clock: Clock,
     mailbox: &Arc<Mailbox<Pending>>,
 ) {
     let served = Arc::clone(&pending.served);
@@ -129,7 +144,13 @@ pub fn submit(
             .map_err(|error| Refusal { error, id: pending.id.take() })
     });
     match draft {
-        Ok(draft) => served.producer.submit(draft, mailbox.issue(pending)),
+        Ok((draft, None)) if !served.signature.states.is_empty() => {
+            drop(draft);
+            let message = "the model keeps state: a request needs a sequence_id";
+            mailbox.issue(pending).refuse(Error::new(Code::InvalidRequest, message));
+        }
+        Ok((draft, None)) => served.submit(0, draft, mailbox.issue(pending)),
+        Ok((draft, Some(sequence))) => sequence::submit(sequence, draft, pending, clock, mailbox),
         Err(Refusal { error, id }) => {
             pending.id = id;
             mailbox.issue(pending).refuse(error);
@@ -137,7 +158,7 @@ pub fn submit(
     }
 }
 
-fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<Draft> {
+fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<(Draft, Option<Sequence>)> {
     let InferRequest { parameters, inputs, .. } = request;
     let offered = inputs.iter().map(|input| Offered {
         name: &input.name,
@@ -151,9 +172,9 @@ fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<Draft>
         .map(|input| Payload::Rows(input.data.clone()))
         .collect();
     let Parameters { timeout, priority, sequence, .. } = parameters;
-    if sequence.is_some() {
-        let message = "sequence_id was given, but the model keeps no state between requests";
-        return Err(Error::new(Code::UnsupportedParameter, message));
+    if sequence.is_some() && rows != 1 {
+        let message = format!("a step of a sequence has one row, the request has {rows}");
+        return Err(Error::new(Code::BatchTooLarge, message));
     }
     let level = served.level(priority).ok_or_else(|| {
         let levels = served.file.dynamic_batching.priority_levels;
@@ -161,7 +182,8 @@ fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<Draft>
         Error::new(Code::UnsupportedParameter, message)
     })?;
     let deadline = timeout.or(served.default_timeout()).map(|timeout| arrived + timeout);
-    Ok(Draft { payloads, rows, key, priority: level, enqueued: arrived, deadline })
+    let draft = Draft { payloads, rows, key, slot: None, priority: level, enqueued: arrived, deadline };
+    Ok((draft, sequence))
 }
 
 /// `/infer` on a socket: each message is a request, text for text and binary for binary.
@@ -178,7 +200,7 @@ impl Endpoint for InferEndpoint {
     fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Pending>>) {
         let pending = Pending::new(&self.served, self.clock.now(), text);
         let decoded = if text { protocol::decode_json(&payload) } else { protocol::decode_binary(payload) };
-        submit(decoded, pending, !text, mailbox);
+        submit(decoded, pending, !text, self.clock, mailbox);
     }
 
     fn unasked(&self) -> Pending {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::connection::Limits;
 use super::http;
+use super::keepalive::Keepalive;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::error::{Code, Error, Result};
@@ -55,6 +56,10 @@ impl State {
             limits: Limits {
                 max_message_size: settings.max_message_size.0,
                 window: settings.max_requests_per_connection,
+                keepalive: Keepalive {
+                    interval: Duration::from_secs(settings.ping_interval),
+                    idle: Duration::from_secs(settings.idle_timeout),
+                },
             },
             request_timeout: settings.request_timeout(),
             registry: OnceLock::new(),
@@ -91,7 +96,10 @@ impl State {
         let gauge = |value: usize| value as f64;
         self.metrics.net.memory.set(gauge(self.memory.used()));
         for served in self.registry.get().into_iter().flat_map(Registry::all) {
-            served.metrics.queue_depth.set(gauge(served.producer.depth()));
+            served.metrics.queue_depth.set(gauge(served.depth()));
+            if let Some(streams) = &served.streams {
+                served.metrics.streams(gauge(streams.open_count()), gauge(streams.capacity()));
+            }
         }
         self.metrics.render()
     }

@@ -67,6 +67,7 @@ mod tests {
         let signature = Signature {
             inputs: vec![spec("audio", &[Dim::Dynamic, Dim::Fixed(576)])],
             outputs: vec![spec("speech", &[Dim::Dynamic, Dim::Fixed(1)])],
+            states: vec![],
             max_batch_size: 8,
         };
         let versions = ["1".to_owned(), "2".to_owned()];

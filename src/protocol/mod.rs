@@ -25,7 +25,7 @@ pub use request::{
     decode_framed, decode_json,
 };
 pub use response::{OutputView, ResponseHead, encode_binary, encode_framed, encode_json, encode_result};
-pub use stream::encode_told;
+pub use stream::{Happened, Span, encode_done, encode_going_away, encode_happened, encode_told};
 
 /// Dimensions that a shape may have.
 pub const MAX_RANK: usize = 16;

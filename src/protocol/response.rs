@@ -4,8 +4,9 @@ use bytes::{BufMut, BytesMut};
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
+use super::stream::Span;
 use super::text::{float, integer, raw, string};
-use super::{binary, classification};
+use super::{binary, classification, stream};
 use crate::error::{Code, Error, Result};
 use crate::tensor::{DataType, Shape, Slice};
 
@@ -35,13 +36,17 @@ pub fn encode_json(out: &mut BytesMut, head: &ResponseHead<'_>, outputs: &[Outpu
     whole(out, |out| header(out, head, &outputs))
 }
 
-/// Appends the outputs as the result of the `seq`th message of a stream, all in JSON.
-pub fn encode_result(out: &mut BytesMut, seq: u64, outputs: &[OutputView<'_>]) -> Result<()> {
+/// Appends the outputs as the `seq`th result of a stream, all in JSON.
+pub fn encode_result(
+    out: &mut BytesMut,
+    seq: u64,
+    span: Option<Span>,
+    outputs: &[OutputView<'_>],
+) -> Result<()> {
     let outputs = outputs.iter().map(|output| Part::new(&OutputView { binary: false, ..*output }));
     let outputs = outputs.collect::<Result<Parts<'_>>>()?;
     whole(out, |out| {
-        raw(out, r#"{"type":"result","seq":"#);
-        integer(out, seq);
+        stream::head(out, seq, span);
         raw(out, r#","outputs":"#);
         array(out, &outputs)?;
         out.put_u8(b'}');

@@ -68,6 +68,7 @@ mod tests {
             payloads: smallvec![],
             rows: 1,
             key: GroupKey::default(),
+            slot: None,
             priority: 0,
             enqueued: Clock::start().now(),
             deadline: None,

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Time;
 use crate::reply::Ticket;
+use crate::streams::Slot;
 use crate::tensor::{GroupKey, Payload};
 
 /// One request on its way to a lane. It owns all that it holds: dropping it gives back its place and its
@@ -24,6 +25,8 @@ pub struct Request {
     pub payloads: SmallVec<[Payload; 2]>,
     pub rows: usize,
     pub key: GroupKey,
+    /// Whose step it is, if the model keeps state for it.
+    pub slot: Option<Slot>,
     /// 0 is the most urgent.
     pub priority: usize,
     pub enqueued: Time,

@@ -8,6 +8,7 @@ use super::{Memory, Permit, Places, Request};
 use crate::clock::Time;
 use crate::error::{Code, Error};
 use crate::reply::Ticket;
+use crate::streams::Slot;
 use crate::tensor::{GroupKey, Payload};
 
 /// A request that has not been admitted yet.
@@ -15,6 +16,7 @@ pub struct Draft {
     pub payloads: SmallVec<[Payload; 2]>,
     pub rows: usize,
     pub key: GroupKey,
+    pub slot: Option<Slot>,
     pub priority: usize,
     pub enqueued: Time,
     pub deadline: Option<Time>,
@@ -47,8 +49,8 @@ impl Producer {
             Ok(permit) => permit,
             Err(error) => return ticket.refuse(error),
         };
-        let Draft { payloads, rows, key, priority, enqueued, deadline } = draft;
-        let request = Request { payloads, rows, key, priority, enqueued, deadline, permit, ticket };
+        let Draft { payloads, rows, key, slot, priority, enqueued, deadline } = draft;
+        let request = Request { payloads, rows, key, slot, priority, enqueued, deadline, permit, ticket };
         match self.sender.try_send(request) {
             Ok(()) if !self.is_open() => refuse_all(&self.receiver),
             Ok(()) => {}

@@ -1,7 +1,7 @@
 //! From what the model file says and what `model.toml` corrects to what is served.
 
 use super::file::{BatchAxis, ModelFile, TensorFile};
-use super::{FieldError, constant};
+use super::{FieldError, constant, state};
 use crate::engine::{Constant, Graph, Port, PortDim};
 use crate::tensor::{Dim, Signature, TensorSpec};
 
@@ -58,7 +58,7 @@ pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
         .map(|port| spec("outputs", port, &settings(&file.outputs, port)))
         .collect::<Result<_, FieldError>>()?;
 
-    let mut signature = Signature { inputs, outputs, max_batch_size: 0 };
+    let mut signature = Signature { inputs, outputs, states: Vec::new(), max_batch_size: 0 };
     match batch_problem(&signature, file) {
         None => signature.max_batch_size = file.max_batch_size.unwrap_or(DEFAULT_MAX_BATCH_SIZE),
         // Nobody asked for batches: the model runs each request alone.
@@ -70,6 +70,9 @@ pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
                 spec.batch_axis = None;
             }
         }
+    }
+    if let Some(sequences) = &file.sequence_batching {
+        state::split(&mut signature, sequences)?;
     }
     Ok(Derived { signature, constants })
 }
@@ -195,7 +198,7 @@ mod tests {
                     };
                     specs.iter().map(one).collect::<Vec<_>>().join(" ")
                 };
-                let Signature { inputs, outputs, max_batch_size } = &signature;
+                let Signature { inputs, outputs, max_batch_size, .. } = &signature;
                 let constants: Vec<_> =
                     constants.iter().map(|c| format!(" {}={:?}", c.name, c.data)).collect();
                 format!("{max_batch_size}: {} -> {}{}", show(inputs), show(outputs), constants.concat())

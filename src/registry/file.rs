@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::ModelConfigError;
+use crate::signal::Encoding;
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +19,7 @@ pub struct ModelFile {
     pub max_batch_size: Option<usize>,
     pub version_policy: VersionPolicy,
     pub dynamic_batching: DynamicBatching,
+    pub sequence_batching: Option<SequenceBatching>,
     pub instance_group: Vec<InstanceGroup>,
     pub parameters: Parameters,
     pub model_warmup: Vec<Warmup>,
@@ -71,6 +73,38 @@ impl Default for DynamicBatching {
             default_priority_level: 0,
         }
     }
+}
+
+/// A model with state: each stream, or sequence of requests, has a row of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceBatching {
+    /// Streams that may be open at once.
+    #[serde(default = "default_sequences")]
+    pub max_candidate_sequences: usize,
+    /// A sequence of requests that has had no step for so long may be ended.
+    #[serde(default = "minute")]
+    pub max_sequence_idle_microseconds: u64,
+    pub state: Vec<StateFile>,
+}
+
+/// An input that takes, in each step, what an output gave in the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateFile {
+    pub input_name: String,
+    pub output_name: String,
+    /// A file beside `model.toml` with one row of little-endian elements; zeros if left out.
+    pub initial_state: Option<String>,
+}
+
+/// Triton gives a sequence a second; a client that thinks for longer would lose its state.
+fn minute() -> u64 {
+    60_000_000
+}
+
+fn default_sequences() -> usize {
+    4096
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -132,12 +166,18 @@ pub enum BatchAxis {
     None(bool),
 }
 
+/// How plain messages become the model's input.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum StreamFile {
+    Bytes(BytesFile),
+    Signal(SignalFile),
+}
+
+/// Each message, text or binary, is one request: its beginning and its end.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StreamFile {
-    pub encoding: Encoding,
-    /// The input that a message becomes; may be left out if the model has one.
-    pub input: Option<String>,
+pub struct BytesFile {
     pub head: usize,
     pub tail: usize,
     /// How many bytes at either end are looked at.
@@ -150,16 +190,38 @@ pub struct StreamFile {
     pub min_length: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// Any bytes, a text message's UTF-8 included: each message is one request.
-    Bytes,
-}
-
+/// Binary messages are pieces of one signal, cut anywhere; windows of it are the steps of a stream.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OutputFile {
+pub struct SignalFile {
+    /// What clients may send; the first is what they send if they say nothing.
+    pub encodings: Vec<Encoding>,
+    /// Samples a second, as the model takes them.
+    pub sample_rate: u32,
+    /// Whether clients may send other rates.
+    #[serde(default = "yes")]
+    pub resample: bool,
+    /// Samples of a window.
+    pub window: usize,
+    /// Samples from one window to the next; as many as a window has, if left out.
+    pub hop: Option<usize>,
+    /// Samples before each window that the model takes with it.
+    #[serde(default)]
+    pub context: usize,
+}
+
+/// What is told of an output.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum OutputFile {
+    Classes(ClassesFile),
+    Events(EventsFile),
+}
+
+/// The best labels of a classifier.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassesFile {
     /// The output to tell of; may be left out if the model has one.
     pub tensor: Option<String>,
     /// A JSON array of labels: a file beside `model.toml`, with a JSON pointer behind `#`.
@@ -182,6 +244,28 @@ pub struct OutputFile {
     pub fallback: Fallback,
 }
 
+/// Where a probability says that something begins and ends, as Silero's own iterator finds it for speech.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsFile {
+    /// The output that holds the probability; may be left out if the model has one.
+    pub tensor: Option<String>,
+    /// What begins and ends: its events are `NAME_start` and `NAME_end`.
+    pub name: String,
+    /// From this probability on it has begun.
+    pub threshold: f64,
+    /// Below this one it may have ended; 0.15 less than the threshold, if left out.
+    pub lower_threshold: Option<f64>,
+    /// What lasts less is not told.
+    #[serde(default)]
+    pub min_speech_ms: u32,
+    /// It has ended when the probability stays low for so long.
+    pub min_silence_ms: u32,
+    /// Moves starts back and ends on, so that nothing is cut off.
+    #[serde(default)]
+    pub speech_pad_ms: u32,
+}
+
 /// Labels for what the model cannot tell.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,6 +273,10 @@ pub struct Fallback {
     pub text: String,
     pub binary: String,
     pub empty: String,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn three() -> usize {

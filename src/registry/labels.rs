@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::FieldError;
-use super::file::{Fallback, OutputFile};
+use super::file::{ClassesFile, Fallback};
+use super::{FieldError, output};
 use crate::tensor::{DataType, Dim, Signature, Told, reduce};
 
 /// How the rows of one output are told to a client.
@@ -40,15 +40,9 @@ struct Attributes {
 }
 
 impl Labels {
-    pub fn load(file: &OutputFile, signature: &Signature, folder: &Path) -> Result<Self, FieldError> {
-        let output = match &file.tensor {
-            Some(name) => signature.output_index(name).ok_or_else(|| {
-                FieldError::new("output.tensor", format!("'{name}' was given, the model has no such output"))
-            })?,
-            None if signature.outputs.len() == 1 => 0,
-            None => return Err(FieldError::new("output.tensor", "the model has several outputs; name one")),
-        };
-        let names = strings(folder, "output.labels", &file.labels)?;
+    pub fn load(file: &ClassesFile, signature: &Signature, folder: &Path) -> Result<Self, FieldError> {
+        let output = output::find(file.tensor.as_deref(), signature, "output.classes.tensor")?;
+        let names = strings(folder, "output.classes.labels", &file.labels)?;
         let spec = &signature.outputs[output];
         if spec.datatype != DataType::Fp32 || spec.dims.last() != Some(&Dim::Fixed(names.len())) {
             let why = format!(
@@ -58,11 +52,11 @@ impl Labels {
                 spec.datatype,
                 spec.wire_shape()
             );
-            return Err(FieldError::new("output.labels", why));
+            return Err(FieldError::new("output.classes.labels", why));
         }
-        let thresholds = object(folder, "output.thresholds", file.thresholds.as_deref())?;
-        let rename = object(folder, "output.rename", file.rename.as_deref())?;
-        let known = object(folder, "output.attributes", file.attributes.as_deref())?;
+        let thresholds = object(folder, "output.classes.thresholds", file.thresholds.as_deref())?;
+        let rename = object(folder, "output.classes.rename", file.rename.as_deref())?;
+        let known = object(folder, "output.classes.attributes", file.attributes.as_deref())?;
         let label = |name: &str| Label {
             name: name.into(),
             shown: rename.get(name).and_then(Value::as_str).unwrap_or(name).into(),
@@ -179,7 +173,7 @@ mod tests {
             dims: vec![Dim::Dynamic, Dim::Fixed(3)],
             batch_axis: Some(0),
         };
-        let signature = Signature { inputs: vec![], outputs: vec![spec], max_batch_size: 1 };
+        let signature = Signature { inputs: vec![], outputs: vec![spec], states: vec![], max_batch_size: 1 };
         Labels::load(&toml::from_str(toml).unwrap(), &signature, folder.path())
     }
 
@@ -211,10 +205,10 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let field = |toml: &str| labels(toml).unwrap_err().field;
-        assert_eq!(field("labels = 'none.json'"), "output.labels");
-        assert_eq!(field("labels = 'c.json#/none'"), "output.labels");
-        assert_eq!(field("labels = 'c.json#/rename'"), "output.labels");
-        assert_eq!(field("labels = 'c.json#/labels'\nrename = 'c.json#/labels'"), "output.rename");
-        assert_eq!(field("labels = 'c.json#/labels'\ntensor = 'none'"), "output.tensor");
+        assert_eq!(field("labels = 'none.json'"), "output.classes.labels");
+        assert_eq!(field("labels = 'c.json#/none'"), "output.classes.labels");
+        assert_eq!(field("labels = 'c.json#/rename'"), "output.classes.labels");
+        assert_eq!(field("labels = 'c.json#/labels'\nrename = 'c.json#/labels'"), "output.classes.rename");
+        assert_eq!(field("labels = 'c.json#/labels'\ntensor = 'none'"), "output.classes.tensor");
     }
 }

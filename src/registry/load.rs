@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::file::{ModelFile, VersionPolicy};
 use super::{
-    Derived, FieldError, Labels, ModelConfigError, Registry, RegistryError, Served, Stream, Versions, derive,
+    Derived, FieldError, ModelConfigError, Registry, RegistryError, Served, Stream, Telling, Versions,
+    derive, state,
 };
 use crate::batcher::Policy;
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ use crate::engine::onnx::{OnnxModel, OnnxRuntime, SessionOptions};
 use crate::lane::{Feed, Lane};
 use crate::metrics::Metrics;
 use crate::queue::{self, Memory, Places};
+use crate::streams::{Sequences, Streams};
 
 /// A place in a queue takes about 256 bytes from the start: this many take 256 MiB.
 const MAX_QUEUE_SIZE: usize = 1 << 20;
@@ -156,25 +158,34 @@ impl Loader {
         let cannot = |why: String| RegistryError::Start(name.to_owned(), why);
 
         let model = open(&self.runtime, folder, version, file)?;
-        let Derived { signature, constants } = derive(model.graph(), file).map_err(wrong)?;
+        let Derived { mut signature, constants } = derive(model.graph(), file).map_err(wrong)?;
+        if let Some(sequences) = &file.sequence_batching {
+            state::read_initial(&mut signature.states, sequences, folder).map_err(wrong)?;
+        }
         let policy = policy(file, signature.batch_limit()).map_err(wrong)?;
         let stream = file.stream.as_ref().map(|stream| Stream::new(stream, &signature));
         let stream = stream.transpose().map_err(wrong)?;
-        let labels = file.output.as_ref().map(|output| Labels::load(output, &signature, folder));
-        let labels = labels.transpose().map_err(wrong)?;
+        let output = file.output.as_ref().map(|output| Telling::load(output, &signature, folder));
+        let output = output.transpose().map_err(wrong)?;
 
         let version_text = version.to_string();
         let metrics = self.metrics.model(name, &version_text);
-        let places = Places::new(file.dynamic_batching.max_queue_size);
-        let (producer, requests) = queue::channel(places, self.memory.clone());
-        let feed = Feed::new(requests, policy, self.clock, Arc::clone(&metrics));
-        let windows = [stream.as_ref().map(|stream: &Stream| stream.window.clone())];
+        let windows = [stream.as_ref().and_then(Stream::window)];
         let instances = file.instance_group.iter().map(|group| group.count).sum::<usize>();
         let instances = if file.instance_group.is_empty() { 1 } else { instances };
         let warm_up: Vec<_> = file.model_warmup.iter().map(|warmup| warmup.batch_size).collect();
-        for instance in 0..instances {
+        let queue = || {
+            let places = Places::new(file.dynamic_batching.max_queue_size);
+            let (producer, requests) = queue::channel(places, self.memory.clone());
+            (producer, Feed::new(requests, policy.clone(), self.clock, Arc::clone(&metrics)))
+        };
+        // Lanes share a queue, unless each keeps the state of its own streams.
+        let keeps_state = !signature.states.is_empty();
+        let (producers, feeds): (Vec<_>, Vec<_>) =
+            (0..if keeps_state { instances } else { 1 }).map(|_| queue()).unzip();
+        for (instance, feed) in (0..instances).zip(feeds.iter().cycle()) {
             let mut lane = Lane {
-                feed: Arc::clone(&feed),
+                feed: Arc::clone(feed),
                 device: Box::new(Cpu::new(&signature, &windows)),
                 model: model.start(&signature, &constants).map_err(|error| cannot(error.to_string()))?,
                 clock: self.clock,
@@ -186,8 +197,26 @@ impl Loader {
         }
         metrics.info(signature.max_batch_size, instances, "cpu");
         let signature = Arc::new(signature);
+        let sequences = file.sequence_batching.as_ref();
+        let streams = sequences.map(|file| Streams::new(instances, file.max_candidate_sequences));
+        let sequences = sequences.zip(streams.as_ref()).map(|(file, streams)| {
+            let idle = Duration::from_micros(file.max_sequence_idle_microseconds);
+            Sequences::new(Arc::clone(streams), idle)
+        });
         let (name, file) = (name.to_owned(), file.clone());
-        Ok(Served { name, version, version_text, signature, stream, labels, file, producer, metrics })
+        Ok(Served {
+            name,
+            version,
+            version_text,
+            signature,
+            stream,
+            output,
+            file,
+            producers,
+            streams,
+            sequences,
+            metrics,
+        })
     }
 }
 
@@ -223,7 +252,8 @@ fn policy(file: &ModelFile, limit: usize) -> Result<Policy, FieldError> {
     })
 }
 
-/// The named model, else the only one, else the only one that takes plain messages.
+/// The named model, else the only one, else the only one that takes any message, else the only one with a
+/// stream.
 fn pick_default(models: &BTreeMap<String, Versions>, named: &str) -> Result<Option<String>, RegistryError> {
     if !named.is_empty() {
         return match models.contains_key(named) {
@@ -231,10 +261,10 @@ fn pick_default(models: &BTreeMap<String, Versions>, named: &str) -> Result<Opti
             false => Err(RegistryError::NoDefault(named.to_owned())),
         };
     }
-    let streams = |versions: &Versions| versions.values().any(|served| served.stream.is_some());
-    let mut candidates: Vec<_> = models.keys().collect();
-    if candidates.len() > 1 {
-        candidates.retain(|name| streams(&models[*name]));
-    }
-    Ok(if let [only] = candidates[..] { Some(only.clone()) } else { None })
+    let only = |fits: &dyn Fn(&Served) -> bool| {
+        let mut found = models.iter().filter(|(_, versions)| versions.values().any(|served| fits(served)));
+        found.next().filter(|_| found.next().is_none()).map(|(name, _)| name.clone())
+    };
+    let takes_any = |served: &Served| matches!(served.stream, Some(Stream::Bytes(_)));
+    Ok(only(&|_| true).or_else(|| only(&takes_any)).or_else(|| only(&|served| served.stream.is_some())))
 }

@@ -9,7 +9,9 @@ mod derive;
 pub mod file;
 mod labels;
 mod load;
+mod output;
 mod served;
+mod state;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -19,8 +21,9 @@ use std::sync::Arc;
 pub use derive::{Derived, derive};
 pub use labels::Labels;
 pub use load::{Loader, model_folders, open, read_model};
+pub use output::{EventRule, Telling};
 pub use served::Served;
-pub use stream::Stream;
+pub use stream::{ByteStream, SignalStream, Stream};
 
 use crate::engine::onnx::ModelError;
 use crate::error::{Code, Error, Result};

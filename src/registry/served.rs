@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::ModelFile;
-use super::labels::Labels;
+use super::output::Telling;
 use super::stream::Stream;
+use crate::error::{Code, Error};
 use crate::metrics::ModelMetrics;
-use crate::queue::Producer;
+use crate::queue::{Draft, Producer};
+use crate::reply::Ticket;
+use crate::streams::{Sequences, Streams};
 use crate::tensor::Signature;
 
 pub struct Served {
@@ -17,13 +20,36 @@ pub struct Served {
     pub version_text: String,
     pub signature: Arc<Signature>,
     pub stream: Option<Stream>,
-    pub labels: Option<Labels>,
+    pub output: Option<Telling>,
     pub file: ModelFile,
-    pub producer: Producer,
+    /// One for each lane, where the model keeps state; else one for all of them.
+    pub producers: Vec<Producer>,
+    /// Who owns which row of the lanes' state.
+    pub streams: Option<Arc<Streams>>,
+    /// The sequences that requests name, where the model keeps state.
+    pub sequences: Option<Sequences<(Draft, Ticket)>>,
     pub metrics: Arc<ModelMetrics>,
 }
 
 impl Served {
+    /// Hands a request to a lane; without state, lane 0 stands for all of them.
+    pub fn submit(&self, lane: usize, draft: Draft, ticket: Ticket) {
+        match self.producers.get(lane) {
+            Some(producer) => producer.submit(draft, ticket),
+            None => ticket.refuse(Error::new(Code::Internal, "the stream's lane does not exist")),
+        }
+    }
+
+    /// Whether every lane's queue is open.
+    pub fn is_open(&self) -> bool {
+        self.producers.iter().all(Producer::is_open)
+    }
+
+    /// Requests that wait.
+    pub fn depth(&self) -> usize {
+        self.producers.iter().map(Producer::depth).sum()
+    }
+
     /// The time-out of requests that name none.
     pub fn default_timeout(&self) -> Option<Duration> {
         let micros = self.file.dynamic_batching.default_timeout_microseconds;

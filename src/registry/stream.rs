@@ -1,27 +1,60 @@
 //! How plain messages become the input of a model.
 
 use super::FieldError;
-use super::file::{Encoding, StreamFile};
-use crate::tensor::{ByteWindow, DataType, Dim, Signature};
+use super::file::{BytesFile, SignalFile, StreamFile};
+use crate::signal::{Encoding, Frames};
+use crate::tensor::{ByteWindow, DataType, Dim, Fit, GroupKey, Offered, Signature, TensorSpec};
 
 /// The model's `[stream]`, checked against its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stream {
-    pub encoding: Encoding,
+pub enum Stream {
+    Bytes(ByteStream),
+    Signal(SignalStream),
+}
+
+/// Each message is one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByteStream {
     pub window: ByteWindow,
     /// Messages whose stripped head is shorter are answered without the model.
     pub min_length: usize,
 }
 
+/// Messages are pieces of a signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalStream {
+    /// Never empty; the first is the default.
+    pub encodings: Vec<Encoding>,
+    pub sample_rate: u32,
+    pub resample: bool,
+    pub frames: Frames,
+    /// The key of a step: a row of the window and its context.
+    pub key: GroupKey,
+}
+
 impl Stream {
     pub fn new(file: &StreamFile, signature: &Signature) -> Result<Self, FieldError> {
         let [input] = &signature.inputs[..] else {
-            let why = "a stream gives the model one input; make constants of the others";
-            return Err(FieldError::new("stream.input", why));
+            let why = "a stream gives the model one input; make constants of the others, or state";
+            return Err(FieldError::new("stream", why));
         };
-        if file.input.as_ref().is_some_and(|name| *name != input.name) {
-            return Err(FieldError::new("stream.input", format!("the model's input is '{}'", input.name)));
+        match file {
+            StreamFile::Bytes(file) => ByteStream::new(file, input).map(Self::Bytes),
+            StreamFile::Signal(file) => SignalStream::new(file, input, signature).map(Self::Signal),
         }
+    }
+
+    /// The conversion that the device makes of each message.
+    pub fn window(&self) -> Option<ByteWindow> {
+        match self {
+            Self::Bytes(stream) => Some(stream.window.clone()),
+            Self::Signal(_) => None,
+        }
+    }
+}
+
+impl ByteStream {
+    fn new(file: &BytesFile, input: &TensorSpec) -> Result<Self, FieldError> {
         let window = ByteWindow {
             head: file.head,
             tail: file.tail,
@@ -37,7 +70,7 @@ impl Stream {
                 input.name,
                 input.wire_shape()
             );
-            return Err(FieldError::new("stream.head", why));
+            return Err(FieldError::new("stream.bytes.head", why));
         }
         let fits = match input.datatype {
             DataType::Int32 => i32::try_from(file.pad).is_ok(),
@@ -45,13 +78,38 @@ impl Stream {
             DataType::Fp32 => file.pad.unsigned_abs() <= 1 << 24,
             other => {
                 let why = format!("bytes become INT32, INT64 or FP32, input '{}' is {other}", input.name);
-                return Err(FieldError::new("stream.encoding", why));
+                return Err(FieldError::new("stream.bytes", why));
             }
         };
         if !fits {
             let why = format!("{} was given, {} cannot hold it", file.pad, input.datatype);
-            return Err(FieldError::new("stream.pad", why));
+            return Err(FieldError::new("stream.bytes.pad", why));
         }
-        Ok(Self { encoding: file.encoding, window, min_length: file.min_length })
+        Ok(Self { window, min_length: file.min_length })
+    }
+}
+
+impl SignalStream {
+    fn new(file: &SignalFile, input: &TensorSpec, signature: &Signature) -> Result<Self, FieldError> {
+        let at = |field: &str, why: String| FieldError::new(format!("stream.signal.{field}"), why);
+        if file.encodings.is_empty() {
+            return Err(at("encodings", "at least one is needed".into()));
+        }
+        if file.sample_rate == 0 {
+            return Err(at("sample_rate", "0 was given, samples a second are needed".into()));
+        }
+        let frames = Frames::new(file.window, file.hop.unwrap_or(file.window), file.context)
+            .map_err(|error| at("window", error.to_string()))?;
+        if input.datatype != DataType::Fp32 || input.batch_axis != Some(0) {
+            let why = format!("a signal becomes rows of FP32, input '{}' is {}", input.name, input.datatype);
+            return Err(at("encodings", why));
+        }
+        let shape = [1, frames.row()];
+        let row = Offered { name: &input.name, datatype: input.datatype, shape: &shape };
+        let Fit { key, .. } = signature.fit(std::iter::once(row)).map_err(|error| {
+            at("window", format!("window and context make rows of {}: {error}", frames.row()))
+        })?;
+        let &SignalFile { sample_rate, resample, .. } = file;
+        Ok(Self { encodings: file.encodings.clone(), sample_rate, resample, frames, key })
     }
 }

@@ -31,6 +31,14 @@ impl Frames {
         Ok(Self { window, hop, context })
     }
 
+    pub const fn window(&self) -> usize {
+        self.window
+    }
+
+    pub const fn hop(&self) -> usize {
+        self.hop
+    }
+
     /// What the model takes at once: the context and the window.
     pub const fn row(&self) -> usize {
         self.context + self.window

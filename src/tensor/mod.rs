@@ -11,7 +11,7 @@ mod told;
 pub use datatype::DataType;
 pub use output::{BatchOutput, Column, Rows, Slice, Storage};
 pub use payload::{ByteWindow, Payload};
-pub use signature::{Dim, Fit, GroupKey, Offered, Signature, TensorSpec};
+pub use signature::{Dim, Fit, GroupKey, Offered, Signature, StateSpec, TensorSpec};
 pub use told::Told;
 
 /// The dimensions of a tensor on the wire.

@@ -64,6 +64,11 @@ impl Column {
         self.batch_axis.map(|axis| self.shape[axis])
     }
 
+    /// Some of its rows.
+    pub fn slice(&self, start: usize, count: usize) -> Slice<'_> {
+        Slice { column: self, start, count }
+    }
+
     fn elements(&self, range: Range<usize>) -> &[u8] {
         let (bytes, range) = match &self.storage {
             Storage::Fixed(bytes) => {
@@ -86,8 +91,7 @@ impl Rows {
     }
 
     pub fn column(&self, output: usize) -> Option<Slice<'_>> {
-        let column = self.output.columns.get(output)?;
-        Some(Slice { column, start: self.start, count: self.count })
+        Some(self.output.columns.get(output)?.slice(self.start, self.count))
     }
 }
 

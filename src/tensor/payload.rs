@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::signal::Encoding;
+
 /// The bytes for one input, and how far they are from being its rows.
 #[derive(Debug, Clone)]
 pub enum Payload {
@@ -9,12 +11,14 @@ pub enum Payload {
     Rows(Bytes),
     /// A plain message, which the device turns into one row while it gathers the batch.
     Message(Bytes),
+    /// A window of a signal, which the device turns into one row of numbers.
+    Signal(Encoding, Bytes),
 }
 
 impl Payload {
     pub fn len(&self) -> usize {
         match self {
-            Self::Rows(bytes) | Self::Message(bytes) => bytes.len(),
+            Self::Rows(bytes) | Self::Message(bytes) | Self::Signal(_, bytes) => bytes.len(),
         }
     }
 

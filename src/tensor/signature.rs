@@ -27,8 +27,19 @@ pub struct TensorSpec {
 pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
+    /// What the lane keeps for each stream between its steps; clients see none of it.
+    pub states: Vec<StateSpec>,
     /// Rows that one run takes; 0 means that the model has no batch axis and runs each request alone.
     pub max_batch_size: usize,
+}
+
+/// State that a model hands from one step of a stream to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSpec {
+    pub input: TensorSpec,
+    pub output: TensorSpec,
+    /// One stream's row at its beginning.
+    pub initial: Vec<u8>,
 }
 
 /// The sizes of all dynamic dimensions beside the batch: requests share a batch if their keys are equal.
@@ -180,6 +191,7 @@ mod tests {
                 spec("state", DataType::Fp32, &[2, -1, 128], Some(1)),
             ],
             outputs: vec![],
+            states: vec![],
             max_batch_size: 8,
         }
     }

@@ -3,7 +3,7 @@
 use thalweg::error::Code;
 
 use super::stage::Scene;
-use super::support::{Client, GOOD};
+use super::support::{Client, GOOD, OpCode};
 
 #[derive(Debug, Clone)]
 pub enum Ask {
@@ -12,7 +12,7 @@ pub enum Ask {
     /// A header of the length that is claimed, then tensors; sent by POST and as a binary message.
     Framed { model: &'static str, length: u32, rest: Vec<u8> },
     /// A message to `/stream`.
-    Stream { model: &'static str, message: Vec<u8> },
+    Stream { model: &'static str, opcode: OpCode, message: Vec<u8> },
     /// A whole HTTP request.
     Http(String),
 }
@@ -58,7 +58,13 @@ pub fn tensor(model: &'static str, name: &str, datatype: &str, shape: &str, size
 }
 
 pub fn stream(model: &'static str, message: &[u8]) -> Case {
-    Case { scene: Scene::Loaded, ask: Ask::Stream { model, message: message.to_vec() }, id: None }
+    let ask = Ask::Stream { model, opcode: OpCode::Binary, message: message.to_vec() };
+    Case { scene: Scene::Loaded, ask, id: None }
+}
+
+pub fn control(message: &[u8]) -> Case {
+    let ask = Ask::Stream { model: "accumulator", opcode: OpCode::Text, message: message.to_vec() };
+    Case { scene: Scene::Loaded, ask, id: None }
 }
 
 pub fn http(request: &str) -> Case {
@@ -189,6 +195,21 @@ pub fn cases(code: Code) -> Vec<Case> {
             ),
             stream("nan", b"\0abc"),
         ],
+        Code::UnknownControl => vec![
+            control(b"{\"type\":\"stop\"}"),
+            control(b"{\"type\":1}"),
+            control(b"flush"),
+            control(b""),
+        ],
+        Code::UnknownSequence => ["7", r#""seven""#]
+            .map(|id| {
+                let step = format!(r#"{X},"parameters":{{"sequence_id":{id},"sequence_end":true}}"#);
+                infer("accumulator", &step)
+            })
+            .into(),
+        Code::StreamsFull => {
+            ["/v2/models/one_stream/stream", "/?model=one_stream"].map(|path| upgrade(path).when(Scene::Streaming)).into()
+        }
         Code::StreamUnsupported => {
             vec![upgrade("/v2/models/identity_fp32/stream"), upgrade("/?model=identity_fp32")]
         }

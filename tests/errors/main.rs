@@ -143,7 +143,7 @@ fn a_full_window_holds_its_own_client_back_only() {
         other.message(OpCode::Text, GOOD);
         assert!(is_good(&other.receive().json()));
     }
-    let depth = server.state.registry().unwrap().get("model", None).unwrap().producer.depth();
+    let depth = server.state.registry().unwrap().get("model", None).unwrap().depth();
     assert!(depth < 2, "{depth} requests wait of a window of 2, one of which runs");
     drop(gate);
     for _ in 0..16 {

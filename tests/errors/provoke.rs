@@ -35,6 +35,10 @@ fn good(model: &str, scene: Scene) -> (String, Value) {
     match (model, scene) {
         (_, Scene::Dying | Scene::Dead) => (GOOD.to_owned(), json!("model_not_ready")),
         ("poison" | "model", _) => (GOOD.to_owned(), doubled),
+        ("accumulator", _) => {
+            let begins = r#""parameters":{"sequence_id":9,"sequence_start":true},"inputs""#;
+            (GOOD.replace(r#""inputs""#, begins), json!([1.0, 2.0, 3.0, 4.0]))
+        }
         ("nan", _) => (GOOD.to_owned(), json!([1.0, 1.0, 1.0, 1.0])),
         ("late", _) => (GOOD.to_owned(), json!("deadline_exceeded")),
         ("identity_bool", _) => (json("INPUT0", "BOOL", "[1,1]", "[true]"), json!([true])),
@@ -110,16 +114,21 @@ pub fn provoke(stage: &mut Stage, surface: Surface, code: Code, case: &Case) {
             client.message(OpCode::Text, request);
             check_good(&client.receive().json(), &expected);
         }
-        (Ask::Stream { model, message }, _) => {
+        (Ask::Stream { model, opcode, message }, _) => {
             let mut client = Client::open(address, &format!("/v2/models/{model}/stream"));
             assert_eq!(client.receive().json()["type"], "session.created");
-            client.message(OpCode::Binary, message);
+            client.message(*opcode, message);
             check_socket_error(&mut client, code, case.id, surface);
             if ends {
                 return check_end(&mut client);
             }
             stage.release();
-            client.message(OpCode::Text, [1, 2, 3, 4]);
+            match *model {
+                "accumulator" => {
+                    client.message(OpCode::Binary, [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat())
+                }
+                _ => client.message(OpCode::Text, [1, 2, 3, 4]),
+            }
             let (mut answer, (_, expected)) = (client.receive().json(), good(model, case.scene));
             assert_eq!(answer["type"], if expected.is_string() { "error" } else { "result" });
             answer["id"] = json!("good");

@@ -11,6 +11,8 @@ use super::support::{Client, Engine, Fake, GOOD, Gate, OpCode, TestServer, repos
 pub enum Scene {
     /// Real models, loaded.
     Loaded,
+    /// Real models, and a stream that takes the only slot of one.
+    Streaming,
     /// The models are not loaded yet.
     Loading,
     /// Told to stop when half of the request has arrived.
@@ -47,15 +49,21 @@ impl Stage {
             max_request_memory: Some(ByteSize(1 << 10)),
             ..RawSettings::default()
         };
-        let settings = if scene == Scene::Loaded { RawSettings::default() } else { small };
+        let settings =
+            if matches!(scene, Scene::Loaded | Scene::Streaming) { RawSettings::default() } else { small };
         let server = TestServer::start(settings);
         let mut stage = Self { server, gate: None, waiting: None, lane: None, _models: None };
         let engine = match scene {
             Scene::Loading => return stage,
-            Scene::Loaded => {
+            Scene::Loaded | Scene::Streaming => {
                 let models = repository();
                 stage.server.state.serve(stage.server.load(models.path().to_owned()));
                 stage._models = Some(models);
+                if scene == Scene::Streaming {
+                    let mut client = Client::open(stage.server.address, "/v2/models/one_stream/stream");
+                    assert_eq!(client.receive().json()["type"], "session.created");
+                    stage.waiting = Some((client, 0));
+                }
                 return stage;
             }
             Scene::QueueFull | Scene::MemoryFull => {
@@ -100,7 +108,7 @@ impl Stage {
 
     fn wait_for_depth(&self, depth: usize) {
         let registry = self.server.state.registry().unwrap();
-        let producer = &registry.get("model", None).unwrap().producer;
+        let producer = registry.get("model", None).unwrap();
         while producer.depth() != depth {
             std::thread::yield_now();
         }

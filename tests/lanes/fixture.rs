@@ -120,6 +120,7 @@ impl Setup {
         let signature = Signature {
             inputs: vec![spec.clone()],
             outputs: vec![spec],
+            states: vec![],
             max_batch_size: self.policy.max_batch_size,
         };
         let feed = Feed::new(requests, self.policy, clock, Arc::clone(&model_metrics));
@@ -225,6 +226,7 @@ impl Client {
             payloads: smallvec![Payload::Rows(Bytes::copy_from_slice(bytemuck::cast_slice(&ask.values)))],
             rows: ask.rows,
             key: GroupKey(smallvec![ask.values.len() / ask.rows / outer]),
+            slot: None,
             priority: ask.priority,
             enqueued: now,
             deadline: ask.deadline,

@@ -11,7 +11,7 @@ use thalweg::engine::Running;
 use thalweg::lane::{Feed, Lane};
 use thalweg::net::State;
 use thalweg::queue::{self, Places};
-use thalweg::registry::file::{Encoding, ModelFile, StreamFile};
+use thalweg::registry::file::{BytesFile, ModelFile, StreamFile};
 use thalweg::registry::{Served, Stream};
 use thalweg::tensor::{BatchOutput, Column, DataType, Dim, Signature, Storage, TensorSpec};
 
@@ -78,17 +78,20 @@ impl Fake {
             dims: vec![Dim::Dynamic, Dim::Fixed(4)],
             batch_axis: Some(0),
         };
-        let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], max_batch_size: 64 };
-        let stream = StreamFile {
-            encoding: Encoding::Bytes,
-            input: None,
+        let signature = Signature {
+            inputs: vec![spec("x")],
+            outputs: vec![spec("y")],
+            states: vec![],
+            max_batch_size: 64,
+        };
+        let stream = StreamFile::Bytes(BytesFile {
             head: 2,
             tail: 2,
             block: None,
             strip: false,
             pad: 0,
             min_length: 0,
-        };
+        });
         let stream = Stream::new(&stream, &signature).unwrap();
         let policy = Policy {
             max_batch_size: signature.max_batch_size,
@@ -100,7 +103,7 @@ impl Fake {
         let (producer, requests) = queue::channel(Places::new(max_queue_size), state.memory.clone());
         let lane = Lane {
             feed: Feed::new(requests, policy, state.clock, Arc::clone(&metrics)),
-            device: Box::new(Cpu::new(&signature, &[Some(stream.window.clone())])),
+            device: Box::new(Cpu::new(&signature, &[stream.window()])),
             model: Box::new(engine),
             clock: state.clock,
             metrics: Arc::clone(&metrics),
@@ -112,9 +115,11 @@ impl Fake {
             version_text: "1".to_owned(),
             signature: Arc::new(signature),
             stream: Some(stream),
-            labels: None,
+            output: None,
             file: ModelFile::default(),
-            producer,
+            producers: vec![producer],
+            streams: None,
+            sequences: None,
             metrics,
         };
         Self { served, lane }

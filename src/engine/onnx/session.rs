@@ -14,8 +14,8 @@ use crate::tensor::{BatchOutput, Signature};
 pub(super) struct OnnxSession {
     session: Session,
     inputs: Vec<String>,
-    /// The batch axis of each output.
-    batch_axes: Vec<Option<usize>>,
+    /// The name and the batch axis of each output.
+    outputs: Vec<(String, Option<usize>)>,
     constants: Vec<(String, DynValue)>,
 }
 
@@ -29,10 +29,13 @@ impl OnnxSession {
             };
             Ok((constant.name.clone(), values::owned(&view)?))
         };
+        let states = &signature.states;
+        let inputs = signature.inputs.iter().chain(states.iter().map(|state| &state.input));
+        let outputs = signature.outputs.iter().chain(states.iter().map(|state| &state.output));
         Ok(Self {
             session,
-            inputs: signature.inputs.iter().map(|spec| spec.name.clone()).collect(),
-            batch_axes: signature.outputs.iter().map(|spec| spec.batch_axis).collect(),
+            inputs: inputs.map(|spec| spec.name.clone()).collect(),
+            outputs: outputs.map(|spec| (spec.name.clone(), spec.batch_axis)).collect(),
             constants: constants.iter().map(constant).collect::<Result<_>>()?,
         })
     }
@@ -50,11 +53,14 @@ impl Running for OnnxSession {
         }
         let outputs =
             self.session.run(named).map_err(|error| Error::new(Code::InferenceFailed, one_line(&error)))?;
-        let columns = outputs
-            .into_iter()
-            .zip(&self.batch_axes)
-            .map(|((name, value), &batch_axis)| values::column(name, value, batch_axis))
-            .collect::<Result<_>>()?;
-        Ok(BatchOutput { columns })
+        // In the signature's order, which is the file's as long as no state stands between the outputs.
+        let mut given: Vec<_> = outputs.into_iter().collect();
+        let mut take = |(name, batch_axis): &(String, Option<usize>)| {
+            let place = given.iter().position(|(given, _)| given == name).ok_or_else(|| {
+                Error::new(Code::InferenceFailed, format!("the model gave no output '{name}'"))
+            })?;
+            values::column(name, given.swap_remove(place).1, *batch_axis)
+        };
+        Ok(BatchOutput { columns: self.outputs.iter().map(&mut take).collect::<Result<_>>()? })
     }
 }

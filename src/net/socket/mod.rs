@@ -3,11 +3,13 @@
 //! The crate parses and unmasks frames and writes their headers. The rules between frames are ours: masking,
 //! fragments under one limit, UTF-8 over a whole message, and which close code a violation deserves.
 
+mod counted;
 mod reader;
 mod writer;
 
+pub use counted::Counted;
 pub use reader::{Event, MessageReader, Violation};
-pub use writer::{append_close, append_frame};
+pub use writer::{append_close, append_control, append_frame};
 
 /// Close codes of RFC 6455 that the server sends.
 pub mod close {

@@ -1,5 +1,7 @@
 //! Frames, written behind each other into one buffer, so that one system call sends all that waits.
 
+use std::convert::Infallible;
+
 use bytes::{BufMut, BytesMut};
 use fastwebsockets::{Frame, OpCode, Payload};
 
@@ -36,9 +38,13 @@ pub fn append_frame<E>(
 
 /// Appends a close frame.
 pub fn append_close(out: &mut BytesMut, code: u16, reason: &str) {
-    let written: Result<(), std::convert::Infallible> = append_frame(out, OpCode::Close, |out| {
-        out.put_u16(code);
-        out.extend_from_slice(reason.as_bytes());
+    append_control(out, OpCode::Close, &[&code.to_be_bytes(), reason.as_bytes()]);
+}
+
+/// Appends a frame whose payload is these bytes, behind each other.
+pub fn append_control(out: &mut BytesMut, opcode: OpCode, payload: &[&[u8]]) {
+    let written: Result<(), Infallible> = append_frame(out, opcode, |out| {
+        payload.iter().for_each(|bytes| out.extend_from_slice(bytes));
         Ok(())
     });
     let Ok(()) = written;

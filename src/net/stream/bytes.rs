@@ -1,4 +1,4 @@
-//! `/stream` on a socket: each message is data for the model, and comes back as a result.
+//! Streams of separate messages: each is one request, and comes back as one result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,32 +7,24 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::OpCode;
 use serde_json::json;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
-use super::connection::{Endpoint, Limits};
-use super::infer::append_error;
-use super::socket::append_frame;
+use super::{Choices, scores, text, views};
 use crate::clock::{Clock, Time};
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::metrics::Outcome;
-use crate::protocol::{self, OutputView, ResponseHead};
+use crate::net::connection::{Endpoint, Limits};
+use crate::net::infer::append_error;
+use crate::net::socket::append_frame;
+use crate::protocol::{self, ResponseHead};
 use crate::queue::Draft;
-use crate::registry::{Labels, Served, Stream};
+use crate::registry::{ByteStream, Labels, Served, Telling};
 use crate::reply::{Answer, Mailbox, Wakes};
 use crate::tensor::{GroupKey, Payload, Rows};
 
-/// What a client chose in the query.
-#[derive(Debug, Clone, Copy)]
-pub struct Choices {
-    pub greeting: bool,
-    /// Raw output tensors in place of JSON.
-    pub binary: bool,
-}
-
-pub struct StreamEndpoint {
+pub struct ByteEndpoint {
     served: Arc<Served>,
-    /// The model's `[stream]`, which the endpoint cannot do without.
-    stream: Stream,
+    stream: ByteStream,
     choices: Choices,
     limits: Limits,
     clock: Clock,
@@ -48,13 +40,22 @@ pub struct Step {
     short: Option<Bytes>,
 }
 
-impl StreamEndpoint {
-    pub fn new(served: Arc<Served>, choices: Choices, limits: Limits, clock: Clock) -> Result<Self> {
-        let stream = served.stream.clone().ok_or_else(|| {
-            let message = format!("model '{}' has no [stream] in its model.toml; use /infer", served.name);
-            Error::new(Code::StreamUnsupported, message)
-        })?;
-        Ok(Self { served, stream, choices, limits, clock, received: AtomicU64::new(0) })
+impl ByteEndpoint {
+    pub fn new(
+        served: Arc<Served>,
+        stream: ByteStream,
+        choices: Choices,
+        limits: Limits,
+        clock: Clock,
+    ) -> Self {
+        Self { served, stream, choices, limits, clock, received: AtomicU64::new(0) }
+    }
+
+    fn labels(&self) -> Option<&Labels> {
+        match &self.served.output {
+            Some(Telling::Classes(labels)) => Some(labels),
+            _ => None,
+        }
     }
 
     fn step(&self) -> Step {
@@ -63,34 +64,29 @@ impl StreamEndpoint {
     }
 
     fn write(&self, step: &Step, rows: &Rows, out: &mut BytesMut) -> Result<()> {
-        if let (Some(labels), Some(message)) = (&self.served.labels, &step.short) {
+        if let (Some(labels), Some(message)) = (self.labels(), &step.short) {
             return text(out, |out| protocol::encode_told(out, step.seq, &labels.tell_short(message)));
         }
-        let views = || -> SmallVec<[OutputView<'_>; 2]> {
-            let outputs = self.served.signature.outputs.iter().enumerate();
-            outputs
-                .filter_map(|(index, spec)| {
-                    let slice = rows.column(index)?;
-                    Some(OutputView { name: &spec.name, slice, binary: true, classification: 0 })
-                })
-                .collect()
-        };
         if self.choices.binary {
             let Served { name, version_text, .. } = &*self.served;
             let head = ResponseHead { model: name, version: version_text, id: None };
-            return append_frame(out, OpCode::Binary, |out| protocol::encode_binary(out, &head, &views()));
+            return append_frame(out, OpCode::Binary, |out| {
+                protocol::encode_binary(out, &head, &views(&self.served, rows))
+            });
         }
-        match &self.served.labels {
+        match self.labels() {
             Some(labels) => {
-                let scores = scores(rows, labels)?;
+                let scores = scores(rows, labels.output)?;
                 text(out, |out| protocol::encode_told(out, step.seq, &labels.tell(&scores)))
             }
-            None => append_frame(out, OpCode::Text, |out| protocol::encode_result(out, step.seq, &views())),
+            None => append_frame(out, OpCode::Text, |out| {
+                protocol::encode_result(out, step.seq, None, &views(&self.served, rows))
+            }),
         }
     }
 }
 
-impl Endpoint for StreamEndpoint {
+impl Endpoint for ByteEndpoint {
     type Context = Step;
 
     fn greet(&self, out: &mut BytesMut) {
@@ -116,7 +112,7 @@ impl Endpoint for StreamEndpoint {
     fn receive(&self, _text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Step>>) {
         let mut step = self.step();
         let head = self.stream.window.head_of(&payload);
-        if self.served.labels.is_some() && head.len() < self.stream.min_length {
+        if self.labels().is_some() && head.len() < self.stream.min_length {
             step.short = Some(payload);
             mailbox.issue(step).answer(Ok(Rows::none()), &mut Wakes::default());
             return;
@@ -125,11 +121,12 @@ impl Endpoint for StreamEndpoint {
             payloads: smallvec![Payload::Message(payload)],
             rows: 1,
             key: GroupKey::default(),
+            slot: None,
             priority: self.served.level(0).unwrap_or(0),
             enqueued: step.arrived,
             deadline: self.served.default_timeout().map(|timeout| step.arrived + timeout),
         };
-        self.served.producer.submit(draft, mailbox.issue(step));
+        self.served.submit(0, draft, mailbox.issue(step));
     }
 
     fn unasked(&self) -> Step {
@@ -148,21 +145,12 @@ impl Endpoint for StreamEndpoint {
         }
     }
 
+    fn warn(&self, left: Duration, out: &mut BytesMut) {
+        let left = left.as_millis();
+        let Ok(()) = text(out, |out| protocol::encode_going_away(out, left)) else { return };
+    }
+
     fn abandon(&self, _: Step) {
         self.served.metrics.answered(Outcome::Cancelled, Duration::ZERO);
     }
-}
-
-fn text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) -> Result<()> {
-    append_frame(out, OpCode::Text, |out| {
-        write(out);
-        Ok(())
-    })
-}
-
-/// The labelled output's row.
-fn scores(rows: &Rows, labels: &Labels) -> Result<Vec<f32>> {
-    let missing = || Error::new(Code::Internal, "the labelled output is missing");
-    let slice = rows.column(labels.output).ok_or_else(missing)?;
-    Ok(slice.chunks().flat_map(bytemuck::pod_collect_to_vec::<u8, f32>).collect())
 }

@@ -1,0 +1,74 @@
+//! Requests that are steps of a sequence (`sequence_id`), on HTTP and on sockets alike.
+
+use std::sync::Arc;
+
+use super::infer::Pending;
+use crate::clock::Clock;
+use crate::error::{Code, Error};
+use crate::protocol::{Sequence, SequenceId};
+use crate::queue::Draft;
+use crate::registry::Served;
+use crate::reply::Mailbox;
+use crate::streams::{Refusal, SequenceKey, SequenceStep, Slot};
+
+/// Kept with the request until it is answered or given up; then the next step goes on its way.
+pub struct Turn {
+    served: Arc<Served>,
+    step: SequenceStep,
+    slot: Slot,
+    clock: Clock,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(sequences) = &self.served.sequences else { return };
+        if let Some((lane, (draft, ticket))) = sequences.done(&self.step, self.slot, self.clock.now()) {
+            self.served.submit(lane, draft, ticket);
+        }
+    }
+}
+
+impl From<Sequence> for SequenceStep {
+    fn from(Sequence { id, start, end }: Sequence) -> Self {
+        let key = match id {
+            SequenceId::Number(number) => SequenceKey::Number(number),
+            SequenceId::Text(text) => SequenceKey::Text(text),
+        };
+        Self { key, start, end }
+    }
+}
+
+/// Sends a step on its way, or keeps it until those before it are done.
+pub fn submit(
+    sequence: Sequence,
+    draft: Draft,
+    pending: Pending,
+    clock: Clock,
+    mailbox: &Arc<Mailbox<Pending>>,
+) {
+    let served = Arc::clone(pending.served());
+    let Some(sequences) = &served.sequences else {
+        let message = "sequence_id was given, but the model keeps no state between requests";
+        return mailbox.issue(pending).refuse(Error::new(Code::UnsupportedParameter, message));
+    };
+    let step = SequenceStep::from(sequence);
+    let taken = sequences.step(&step, clock.now(), (draft, pending), |(mut draft, pending), slot| {
+        draft.slot = Some(slot);
+        let turn = Turn { served: Arc::clone(&served), step: step.clone(), slot, clock };
+        (draft, mailbox.issue(pending.with_turn(turn)))
+    });
+    match taken {
+        Ok(Some((lane, (draft, ticket)))) => served.submit(lane, draft, ticket),
+        Ok(None) => {}
+        Err(((_, pending), refusal)) => mailbox.issue(pending).refuse(match refusal {
+            Refusal::NotStarted => {
+                let message = "the sequence has not begun: its first request needs sequence_start";
+                Error::new(Code::UnknownSequence, message)
+            }
+            Refusal::Full => {
+                let capacity = served.streams.as_ref().map_or(0, |streams| streams.capacity());
+                Error::new(Code::StreamsFull, format!("all {capacity} streams of the model are taken"))
+            }
+        }),
+    }
+}

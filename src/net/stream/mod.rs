@@ -1,0 +1,53 @@
+//! `/stream` on a socket: plain messages are data for the model, and come back as results.
+
+mod bytes;
+mod signal;
+
+use ::bytes::BytesMut;
+use fastwebsockets::OpCode;
+use smallvec::SmallVec;
+
+pub use bytes::ByteEndpoint;
+pub use signal::{SignalEndpoint, Source};
+
+use super::socket::append_frame;
+use crate::error::{Code, Error, Result};
+use crate::protocol::OutputView;
+use crate::registry::Served;
+use crate::tensor::Rows;
+
+/// What a client chose in the query, whatever the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Choices {
+    pub greeting: bool,
+    /// Raw output tensors in place of JSON.
+    pub binary: bool,
+    /// Only results in which something happened.
+    pub events_only: bool,
+}
+
+/// Appends a text message that cannot fail.
+fn text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) -> Result<()> {
+    append_frame(out, OpCode::Text, |out| {
+        write(out);
+        Ok(())
+    })
+}
+
+/// All outputs of the model that clients see.
+fn views<'a>(served: &'a Served, rows: &'a Rows) -> SmallVec<[OutputView<'a>; 2]> {
+    let outputs = served.signature.outputs.iter().enumerate();
+    outputs
+        .filter_map(|(index, spec)| {
+            let slice = rows.column(index)?;
+            Some(OutputView { name: &spec.name, slice, binary: true, classification: 0 })
+        })
+        .collect()
+}
+
+/// An output's row of numbers.
+fn scores(rows: &Rows, output: usize) -> Result<Vec<f32>> {
+    let missing = || Error::new(Code::Internal, "the output to tell of is missing");
+    let slice = rows.column(output).ok_or_else(missing)?;
+    Ok(slice.chunks().flat_map(bytemuck::pod_collect_to_vec::<u8, f32>).collect())
+}

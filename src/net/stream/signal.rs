@@ -1,0 +1,397 @@
+//! Streams of a signal: messages are pieces of it, cut anywhere, and its windows are the steps of a stream.
+//!
+//! A stream has one step in flight. Its further windows wait here, in order and no more than the
+//! connection's window; then the socket is read no further. So a stream that floods has one place in the
+//! lane's queue, like every other, and takes its turns.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::OpCode;
+use parking_lot::Mutex;
+use serde_json::json;
+use smallvec::{SmallVec, smallvec};
+
+use super::{Choices, scores, text, views};
+use crate::clock::{Clock, Time};
+use crate::error::{Code, Error, Result};
+use crate::metrics::Outcome;
+use crate::net::connection::{Endpoint, Limits, Resume};
+use crate::net::infer::append_error;
+use crate::net::socket::append_frame;
+use crate::protocol::{self, Happened, ResponseHead, Span};
+use crate::queue::Draft;
+use crate::registry::{Served, SignalStream, Telling};
+use crate::reply::{Answer, Mailbox, Ticket, Wakes};
+use crate::signal::{Encoding, Event, Events, Framer, Rates, Window};
+use crate::streams::Seat;
+use crate::tensor::{Payload, Rows};
+
+/// What a client sends: one of the encodings that the model takes, at a rate that can be brought to its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    encoding: Encoding,
+    sample_rate: u32,
+}
+
+impl Source {
+    /// Reads the query's `encoding` and `sample_rate`.
+    pub fn choose(
+        stream: &SignalStream,
+        encoding: Option<Cow<'_, str>>,
+        sample_rate: Option<Cow<'_, str>>,
+    ) -> Result<Self> {
+        let unsupported = |message: String| Err(Error::new(Code::UnsupportedParameter, message));
+        let names =
+            || stream.encodings.iter().map(|encoding| encoding.as_str()).collect::<Vec<_>>().join(", ");
+        let encoding = match (encoding, stream.encodings.first()) {
+            (Some(name), _) => Encoding::parse(&name).filter(|encoding| stream.encodings.contains(encoding)),
+            (None, first) => first.copied(),
+        };
+        let Some(encoding) = encoding else {
+            return unsupported(format!("the model takes the encodings {}", names()));
+        };
+        let rate = match sample_rate {
+            Some(rate) => rate.parse().ok(),
+            None => Some(stream.sample_rate),
+        };
+        match rate {
+            Some(rate) if rate == stream.sample_rate || stream.resample => {
+                Ok(Self { encoding, sample_rate: rate })
+            }
+            _ => unsupported(format!("the model takes sample_rate={}", stream.sample_rate)),
+        }
+    }
+
+    fn framer(self, stream: &SignalStream) -> Result<Framer> {
+        if self.sample_rate == stream.sample_rate {
+            return Ok(Framer::new(self.encoding, stream.frames));
+        }
+        let rates = Rates::new(self.sample_rate, stream.sample_rate)?;
+        Framer::resampling(self.encoding, stream.frames, rates)
+    }
+
+    /// How windows of the framer are encoded: what is resampled comes out as floats.
+    fn window_encoding(self, stream: &SignalStream) -> Encoding {
+        if self.sample_rate == stream.sample_rate { self.encoding } else { Encoding::F32le }
+    }
+}
+
+pub struct SignalEndpoint {
+    served: Arc<Served>,
+    stream: SignalStream,
+    source: Source,
+    window_encoding: Encoding,
+    choices: Choices,
+    limits: Limits,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+/// What changes from message to message; both halves of the connection touch it.
+struct State {
+    /// The stream's row of the lane's state, where the model keeps any.
+    seat: Option<Seat>,
+    framer: Framer,
+    steps: u64,
+    /// Steps that wait for the one in flight.
+    backlog: VecDeque<(Draft, Ticket)>,
+    in_flight: bool,
+    events: Option<Events>,
+    /// A control message that was carried out, to be told behind the windows before it.
+    done: Option<Done>,
+    /// The client asked to close, and the signal has been flushed.
+    closing: bool,
+}
+
+/// What a control message did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    Flushed,
+    Reset,
+}
+
+/// What is kept with each answer that is owed.
+pub enum Owed {
+    Step {
+        seq: u64,
+        window: (u64, u64),
+        arrived: Time,
+    },
+    /// A control message was carried out.
+    Done(Done),
+    /// A message could not be understood.
+    Refused,
+}
+
+impl SignalEndpoint {
+    pub fn new(
+        served: Arc<Served>,
+        stream: SignalStream,
+        source: Source,
+        choices: Choices,
+        limits: Limits,
+        clock: Clock,
+    ) -> Result<Self> {
+        let framer = source.framer(&stream)?;
+        let window_encoding = source.window_encoding(&stream);
+        let seat = match &served.streams {
+            Some(streams) => Some(streams.open().ok_or_else(|| {
+                let message = format!("all {} streams of the model are taken", streams.capacity());
+                Error::new(Code::StreamsFull, message)
+            })?),
+            None => None,
+        };
+        let events = match &served.output {
+            Some(Telling::Events(rule)) => Some(Events::new(&rule.hysteresis, stream.sample_rate)?),
+            _ => None,
+        };
+        let backlog = VecDeque::new();
+        let state =
+            State { seat, framer, steps: 0, backlog, in_flight: false, events, done: None, closing: false };
+        let state = Mutex::new(state);
+        Ok(Self { served, stream, source, window_encoding, choices, limits, clock, state })
+    }
+
+    /// Carries out a text message.
+    fn control(&self, message: &[u8], mailbox: &Arc<Mailbox<Owed>>) {
+        let mut state = self.state.lock();
+        let done = match control(message) {
+            // A sample that is cut in the middle cannot be completed, and is dropped.
+            Some(Control::Flush) => state.framer.flush().map(|_| Done::Flushed),
+            Some(Control::Reset) => {
+                state.reset();
+                Ok(Done::Reset)
+            }
+            Some(Control::Close) => {
+                state.closing = true;
+                state.framer.flush().map(|_| Done::Flushed)
+            }
+            None => {
+                let message = r#"a text message is {"type":"flush"}, {"type":"reset"} or {"type":"close"}"#;
+                Err(Error::new(Code::UnknownControl, message))
+            }
+        };
+        drop(state);
+        match done {
+            // The answer's turn comes behind the windows that are still to be taken.
+            Ok(done) => self.state.lock().done = Some(done),
+            Err(error) => mailbox.issue(Owed::Refused).refuse(error),
+        }
+    }
+
+    fn step(&self, state: &mut State, window: Window, mailbox: &Arc<Mailbox<Owed>>) {
+        let arrived = self.clock.now();
+        let owed = Owed::Step { seq: state.steps, window: (window.start, window.end), arrived };
+        state.steps += 1;
+        let draft = Draft {
+            payloads: smallvec![Payload::Signal(self.window_encoding, window.row)],
+            rows: 1,
+            key: self.stream.key.clone(),
+            slot: state.seat.as_ref().map(Seat::slot),
+            priority: self.served.level(0).unwrap_or(0),
+            enqueued: arrived,
+            deadline: None,
+        };
+        state.backlog.push_back((draft, mailbox.issue(owed)));
+        self.advance(state);
+    }
+
+    /// Sends the next step on its way, if none is.
+    fn advance(&self, state: &mut State) {
+        if state.in_flight {
+            return;
+        }
+        if let Some((mut draft, ticket)) = state.backlog.pop_front() {
+            draft.enqueued = self.clock.now();
+            state.in_flight = true;
+            self.served.submit(state.seat.as_ref().map_or(0, Seat::lane), draft, ticket);
+        }
+    }
+
+    fn write(&self, seq: u64, window: (u64, u64), rows: &Rows, out: &mut BytesMut) -> Result<()> {
+        let (start_ms, end_ms) = (self.ms(window.0), self.ms(window.1));
+        let span = Span { start_ms, end_ms };
+        if self.choices.binary {
+            let Served { name, version_text, .. } = &*self.served;
+            let id = seq.to_string();
+            let head = ResponseHead { model: name, version: version_text, id: Some(&id) };
+            let views = views(&self.served, rows);
+            return append_frame(out, OpCode::Binary, |out| protocol::encode_binary(out, &head, &views));
+        }
+        let Some(Telling::Events(rule)) = &self.served.output else {
+            let views = views(&self.served, rows);
+            return append_frame(out, OpCode::Text, |out| {
+                protocol::encode_result(out, seq, Some(span), &views)
+            });
+        };
+        let probability = scores(rows, rule.output)?.first().copied().unwrap_or(f32::NAN);
+        let told = |events: &mut Events| events.step(probability, window.0..window.1);
+        let told = self.state.lock().events.as_mut().map(told).unwrap_or_default();
+        let happened = self.happened(&rule.name, &told);
+        if self.choices.events_only && happened.is_empty() {
+            return Ok(());
+        }
+        text(out, |out| protocol::encode_happened(out, seq, span, probability, &happened))
+    }
+
+    /// Tells that a control message was carried out: the end of a signal ends what was still going on.
+    fn write_done(&self, done: Done, out: &mut BytesMut) -> Result<()> {
+        let mut state = self.state.lock();
+        let ended = match (done, &mut state.events) {
+            (Done::Flushed, Some(events)) => events.finish(),
+            (Done::Reset, Some(events)) => {
+                events.reset();
+                SmallVec::new()
+            }
+            (_, None) => SmallVec::new(),
+        };
+        let name = match &self.served.output {
+            Some(Telling::Events(rule)) => &*rule.name,
+            _ => "",
+        };
+        let what = if done == Done::Flushed { "flushed" } else { "reset" };
+        text(out, |out| protocol::encode_done(out, what, &self.happened(name, &ended)))
+    }
+
+    fn happened<'a>(&self, name: &'a str, events: &[Event]) -> SmallVec<[Happened<'a>; 2]> {
+        let happened = events.iter().map(|event| match *event {
+            Event::Start { at } => Happened { name, what: "start", at_ms: self.ms(at) },
+            Event::End { at } => Happened { name, what: "end", at_ms: self.ms(at) },
+        });
+        happened.collect()
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "2^53 samples are millennia")]
+    fn ms(&self, sample: u64) -> f64 {
+        sample as f64 * 1000.0 / f64::from(self.stream.sample_rate)
+    }
+}
+
+impl State {
+    /// The signal begins anew; steps that wait belong to what came before.
+    fn reset(&mut self) {
+        self.framer.reset();
+        if let Some(seat) = &mut self.seat {
+            seat.reset();
+        }
+    }
+}
+
+impl Endpoint for SignalEndpoint {
+    type Context = Owed;
+
+    fn greet(&self, out: &mut BytesMut) {
+        if !self.choices.greeting {
+            return;
+        }
+        let greeting = json!({
+            "type": "session.created",
+            "model": self.served.name,
+            "version": self.served.version_text,
+            "input": {
+                "encoding": self.source.encoding.as_str(),
+                "encodings": self.stream.encodings,
+                "sample_rate": self.source.sample_rate,
+                "channels": 1,
+                "window": self.stream.frames.window(),
+                "hop": self.stream.frames.hop(),
+                "messages": "binary messages are the signal, cut anywhere; each window has one result",
+            },
+            "controls": ["flush", "reset", "close"],
+            "limits": {
+                "max_message_size": self.limits.max_message_size,
+                "max_requests_per_connection": self.limits.window,
+            },
+        });
+        let Ok(()) = text(out, |out| out.extend_from_slice(greeting.to_string().as_bytes())) else { return };
+    }
+
+    fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Owed>>) {
+        if text {
+            return self.control(&payload, mailbox);
+        }
+        let pushed = self.state.lock().framer.push(payload);
+        if let Err(error) = pushed {
+            mailbox.issue(Owed::Refused).refuse(error);
+        }
+    }
+
+    fn resume(&self, mailbox: &Arc<Mailbox<Owed>>) -> Resume {
+        let mut state = self.state.lock();
+        if let Some(window) = state.framer.next() {
+            self.step(&mut state, window, mailbox);
+            return Resume::Again;
+        }
+        match state.done.take() {
+            Some(done) => {
+                drop(state);
+                mailbox.issue(Owed::Done(done)).answer(Ok(Rows::none()), &mut Wakes::default());
+                Resume::Again
+            }
+            None if state.closing => Resume::Close,
+            None => Resume::Read,
+        }
+    }
+
+    fn unasked(&self) -> Owed {
+        Owed::Refused
+    }
+
+    fn encode(&self, owed: Owed, answer: Answer, out: &mut BytesMut) {
+        let Owed::Step { seq, window, arrived } = owed else {
+            return match (owed, answer) {
+                (Owed::Done(done), Ok(_)) => {
+                    let Ok(()) = self.write_done(done, out) else { return };
+                }
+                (_, Err(error)) => append_error(out, &error, None, true),
+                _ => {}
+            };
+        };
+        {
+            let mut state = self.state.lock();
+            state.in_flight = false;
+            self.advance(&mut state);
+        }
+        let result = answer.and_then(|rows| self.write(seq, window, &rows, out));
+        let outcome = result.as_ref().map_or_else(|error| Outcome::Error(error.code), |()| Outcome::Success);
+        self.served.metrics.answered(outcome, self.clock.now() - arrived);
+        if let Err(error) = result {
+            append_error(out, &error, None, true);
+        }
+    }
+
+    fn warn(&self, left: Duration, out: &mut BytesMut) {
+        let left = left.as_millis();
+        let Ok(()) = text(out, |out| protocol::encode_going_away(out, left)) else { return };
+    }
+
+    fn abandon(&self, owed: Owed) {
+        if let Owed::Step { .. } = owed {
+            self.served.metrics.answered(Outcome::Cancelled, Duration::ZERO);
+        }
+    }
+}
+
+/// What a client may ask for beside results.
+enum Control {
+    Flush,
+    Reset,
+    Close,
+}
+
+fn control(message: &[u8]) -> Option<Control> {
+    #[derive(serde::Deserialize)]
+    struct Asked<'a> {
+        r#type: &'a str,
+    }
+    match serde_json::from_slice::<Asked<'_>>(message).ok()?.r#type {
+        "flush" => Some(Control::Flush),
+        "reset" => Some(Control::Reset),
+        "close" => Some(Control::Close),
+        _ => None,
+    }
+}

@@ -1,0 +1,77 @@
+//! The state that a model hands from step to step, taken out of what clients see.
+
+use std::path::Path;
+
+use super::FieldError;
+use super::file::SequenceBatching;
+use crate::tensor::{Dim, Signature, StateSpec, TensorSpec};
+
+/// Moves the tensors that `[sequence_batching]` names from the signature's sides to its states.
+pub fn split(signature: &mut Signature, file: &SequenceBatching) -> Result<(), FieldError> {
+    if signature.max_batch_size == 0 {
+        let why = "state needs a batch axis: streams take their steps in batches";
+        return Err(FieldError::new("sequence_batching", why));
+    }
+    if file.max_candidate_sequences == 0 {
+        let why = "0 was given, at least 1 is needed";
+        return Err(FieldError::new("sequence_batching.max_candidate_sequences", why));
+    }
+    for (index, state) in file.state.iter().enumerate() {
+        let field = |name: &str| format!("sequence_batching.state[{index}].{name}");
+        let input = take(&mut signature.inputs, &state.input_name, || field("input_name"))?;
+        let output = take(&mut signature.outputs, &state.output_name, || field("output_name"))?;
+        if input.datatype != output.datatype {
+            let why = format!("the output is {}, the input {}", output.datatype, input.datatype);
+            return Err(FieldError::new(field("output_name"), why));
+        }
+        let fixed = |(axis, dim): (usize, &Dim)| match dim {
+            _ if input.batch_axis == Some(axis) => Some(1),
+            Dim::Fixed(size) => Some(*size),
+            Dim::Dynamic => None,
+        };
+        let elements: Option<usize> = input.dims.iter().enumerate().map(fixed).product();
+        let bytes =
+            elements.and_then(|count| count.checked_mul(input.datatype.size()?)).ok_or_else(|| {
+                let why = format!("{:?} is given, all but the batch must be fixed", input.wire_shape());
+                FieldError::new(field("input_name"), why)
+            })?;
+        signature.states.push(StateSpec { input, output, initial: vec![0; bytes] });
+    }
+    Ok(())
+}
+
+/// Reads the rows that streams begin with, where they are not zeros.
+pub fn read_initial(
+    states: &mut [StateSpec],
+    file: &SequenceBatching,
+    folder: &Path,
+) -> Result<(), FieldError> {
+    for (index, (spec, state)) in states.iter_mut().zip(&file.state).enumerate() {
+        let Some(name) = &state.initial_state else { continue };
+        let field = format!("sequence_batching.state[{index}].initial_state");
+        let path = folder.join(name);
+        let row = std::fs::read(&path)
+            .map_err(|why| FieldError::new(&field, format!("{} cannot be read: {why}", path.display())))?;
+        if row.len() != spec.initial.len() {
+            let why = format!("{} has {} bytes, a row has {}", path.display(), row.len(), spec.initial.len());
+            return Err(FieldError::new(field, why));
+        }
+        spec.initial = row;
+    }
+    Ok(())
+}
+
+fn take(
+    specs: &mut Vec<TensorSpec>,
+    name: &str,
+    field: impl FnOnce() -> String,
+) -> Result<TensorSpec, FieldError> {
+    match specs.iter().position(|spec| spec.name == name) {
+        Some(place) => Ok(specs.remove(place)),
+        None => {
+            let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+            let why = format!("'{name}' was given, the model has {}", names.join(", "));
+            Err(FieldError::new(field(), why))
+        }
+    }
+}

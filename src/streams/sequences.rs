@@ -1,0 +1,186 @@
+//! Sequences: streams that requests name, instead of being a connection.
+//!
+//! The rules are those of Triton's sequence batcher. A sequence begins with a request that says so, and takes
+//! a seat; one that begins again starts anew; one that has not begun has no steps. Its steps run one after the
+//! other, in the order in which they came, whichever connections they came from. It ends with the request that
+//! says so, or when nothing has come for too long.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Seat, Slot, Streams};
+use crate::clock::Time;
+
+/// What requests call a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SequenceKey {
+    Number(u64),
+    Text(Box<str>),
+}
+
+/// One request's part in a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceStep {
+    pub key: SequenceKey,
+    pub start: bool,
+    pub end: bool,
+}
+
+/// Why a step is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The sequence has not begun, or has ended.
+    NotStarted,
+    /// There is no slot for another sequence.
+    Full,
+}
+
+/// The sequences of one model. `W` is the work that waits.
+#[derive(Debug)]
+pub struct Sequences<W> {
+    streams: Arc<Streams>,
+    /// How long a sequence may have no step.
+    idle: Duration,
+    open: Mutex<HashMap<SequenceKey, Open<W>>>,
+}
+
+#[derive(Debug)]
+struct Open<W> {
+    seat: Seat,
+    busy: bool,
+    /// At most as many as requests may be unanswered on the connections that sent them.
+    waiting: VecDeque<W>,
+    touched: Time,
+}
+
+impl<W> Sequences<W> {
+    pub fn new(streams: Arc<Streams>, idle: Duration) -> Self {
+        Self { streams, idle, open: Mutex::new(HashMap::new()) }
+    }
+
+    /// Takes a step in. `make` turns a request into work, once its slot is known; the work is returned with its
+    /// lane if it can go at once, and kept if it has to wait. A request that is refused is given back.
+    pub fn step<R>(
+        &self,
+        step: &SequenceStep,
+        now: Time,
+        request: R,
+        make: impl FnOnce(R, Slot) -> W,
+    ) -> Result<Option<(usize, W)>, (R, Refusal)> {
+        let mut open = self.open.lock();
+        if step.start && !open.contains_key(&step.key) {
+            let seat = self.streams.open().or_else(|| {
+                self.reap(&mut open, now);
+                self.streams.open()
+            });
+            let Some(seat) = seat else { return Err((request, Refusal::Full)) };
+            let waiting = VecDeque::new();
+            open.insert(step.key.clone(), Open { seat, busy: false, waiting, touched: now });
+        } else if step.start
+            && let Some(sequence) = open.get_mut(&step.key)
+        {
+            sequence.seat.reset();
+        }
+        let Some(sequence) = open.get_mut(&step.key) else { return Err((request, Refusal::NotStarted)) };
+        sequence.touched = now;
+        let work = make(request, sequence.seat.slot());
+        if sequence.busy {
+            sequence.waiting.push_back(work);
+            return Ok(None);
+        }
+        sequence.busy = true;
+        Ok(Some((sequence.seat.lane(), work)))
+    }
+
+    /// A step with this slot has been answered, or given up; returns the one behind it and its lane.
+    pub fn done(&self, step: &SequenceStep, slot: Slot, now: Time) -> Option<(usize, W)> {
+        let mut open = self.open.lock();
+        let sequence = open.get_mut(&step.key)?;
+        sequence.touched = now;
+        sequence.busy = false;
+        match sequence.waiting.pop_front() {
+            Some(work) => {
+                sequence.busy = true;
+                Some((sequence.seat.lane(), work))
+            }
+            None => {
+                // A sequence that has begun again since has another slot, and goes on.
+                if step.end && sequence.seat.slot() == slot {
+                    open.remove(&step.key);
+                }
+                None
+            }
+        }
+    }
+
+    /// Ends the sequences that have had no step for too long.
+    pub fn sweep(&self, now: Time) {
+        self.reap(&mut self.open.lock(), now);
+    }
+
+    fn reap(&self, open: &mut HashMap<SequenceKey, Open<W>>, now: Time) {
+        open.retain(|_, sequence| sequence.busy || now - sequence.touched < self.idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(key: u64, flags: &str) -> SequenceStep {
+        SequenceStep { key: SequenceKey::Number(key), start: flags.contains('s'), end: flags.contains('e') }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn sequences() -> Sequences<Slot> {
+        Sequences::new(Streams::new(1, 1), Duration::from_secs(10))
+    }
+
+    /// What becomes of a step: its slot, that it waits, or why it is refused.
+    fn take(sequences: &Sequences<Slot>, step: &SequenceStep, now: Time) -> Result<Option<Slot>, Refusal> {
+        let taken = sequences.step(step, now, (), |(), slot| slot);
+        taken.map(|go| go.map(|(_, slot)| slot)).map_err(|((), refusal)| refusal)
+    }
+
+    #[test]
+    fn steps_follow_each_other_from_start_to_end() {
+        let sequences = sequences();
+        assert_eq!(take(&sequences, &step(1, ""), at(0)), Err(Refusal::NotStarted));
+        let slot = take(&sequences, &step(1, "s"), at(0)).unwrap().unwrap();
+        assert_eq!(take(&sequences, &step(1, ""), at(0)), Ok(None));
+        assert_eq!(take(&sequences, &step(1, "e"), at(0)), Ok(None));
+        assert_eq!(sequences.done(&step(1, "s"), slot, at(0)), Some((0, slot)));
+        assert_eq!(sequences.done(&step(1, ""), slot, at(0)), Some((0, slot)));
+        assert_eq!(sequences.done(&step(1, "e"), slot, at(0)), None);
+        assert_eq!(sequences.streams.open_count(), 0);
+        assert_eq!(take(&sequences, &step(1, ""), at(0)), Err(Refusal::NotStarted));
+    }
+
+    #[test]
+    fn a_second_start_begins_anew() {
+        let sequences = sequences();
+        let first = take(&sequences, &step(1, "se"), at(0)).unwrap().unwrap();
+        assert_eq!(take(&sequences, &step(1, "s"), at(0)), Ok(None));
+        let Some((0, second)) = sequences.done(&step(1, "se"), first, at(0)) else { panic!("it waits") };
+        assert!(second.generation > first.generation);
+        assert_eq!(sequences.done(&step(1, "s"), second, at(0)), None);
+        assert_eq!(sequences.streams.open_count(), 1, "the end was that of the first");
+    }
+
+    #[test]
+    fn an_idle_sequence_makes_room() {
+        let sequences = sequences();
+        let slot = take(&sequences, &step(1, "s"), at(0)).unwrap().unwrap();
+        assert_eq!(take(&sequences, &step(2, "s"), at(60)), Err(Refusal::Full), "the first is at work");
+        sequences.done(&step(1, "s"), slot, at(60));
+        assert_eq!(take(&sequences, &step(2, "s"), at(61)), Err(Refusal::Full));
+        assert!(take(&sequences, &step(2, "s"), at(71)).unwrap().is_some());
+        assert_eq!(take(&sequences, &step(1, ""), at(71)), Err(Refusal::NotStarted));
+    }
+}
