@@ -84,8 +84,8 @@ fn number(out: &mut BytesMut, value: f64) {
 }
 
 /// Appends a classifier's result for the `seq`th message of a stream.
-pub fn encode_told(out: &mut BytesMut, seq: u64, told: &Told<'_>) {
-    head(out, seq, None);
+pub fn encode_told(out: &mut BytesMut, seq: u64, span: Option<Span>, told: &Told<'_>) {
+    head(out, seq, span);
     raw(out, r#","label":"#);
     string(out, told.label);
     raw(out, r#","score":"#);
@@ -131,7 +131,7 @@ mod tests {
             model_label: Some("html"),
             top: vec![("html", 0.5), ("x\"ml", f32::NAN)],
         };
-        encode_told(&mut out, 7, &told);
+        encode_told(&mut out, 7, None, &told);
         expect![[r#"{"type":"result","seq":7,"label":"html","score":0.5,"model_label":"html","mime_type":"text/html","top":[{"label":"html","score":0.5},{"label":"x\"ml","score":null}]}"#]]
             .assert_eq(std::str::from_utf8(&out).unwrap());
     }

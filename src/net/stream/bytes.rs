@@ -65,7 +65,7 @@ impl ByteEndpoint {
 
     fn write(&self, step: &Step, rows: &Rows, out: &mut BytesMut) -> Result<()> {
         if let (Some(labels), Some(message)) = (self.labels(), &step.short) {
-            return text(out, |out| protocol::encode_told(out, step.seq, &labels.tell_short(message)));
+            return text(out, |out| protocol::encode_told(out, step.seq, None, &labels.tell_short(message)));
         }
         if self.choices.binary {
             let Served { name, version_text, .. } = &*self.served;
@@ -77,7 +77,7 @@ impl ByteEndpoint {
         match self.labels() {
             Some(labels) => {
                 let scores = scores(rows, labels.output)?;
-                text(out, |out| protocol::encode_told(out, step.seq, &labels.tell(&scores)))
+                text(out, |out| protocol::encode_told(out, step.seq, None, &labels.tell(&scores)))
             }
             None => append_frame(out, OpCode::Text, |out| {
                 protocol::encode_result(out, step.seq, None, &views(&self.served, rows))

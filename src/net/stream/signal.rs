@@ -222,11 +222,20 @@ impl SignalEndpoint {
             let views = views(&self.served, rows);
             return append_frame(out, OpCode::Binary, |out| protocol::encode_binary(out, &head, &views));
         }
-        let Some(Telling::Events(rule)) = &self.served.output else {
-            let views = views(&self.served, rows);
-            return append_frame(out, OpCode::Text, |out| {
-                protocol::encode_result(out, seq, Some(span), &views)
-            });
+        let rule = match &self.served.output {
+            Some(Telling::Events(rule)) => rule,
+            Some(Telling::Classes(labels)) => {
+                let scores = scores(rows, labels.output)?;
+                return text(out, |out| {
+                    protocol::encode_told(out, seq, Some(span), &labels.tell(&scores));
+                });
+            }
+            None => {
+                let views = views(&self.served, rows);
+                return append_frame(out, OpCode::Text, |out| {
+                    protocol::encode_result(out, seq, Some(span), &views)
+                });
+            }
         };
         let probability = scores(rows, rule.output)?.first().copied().unwrap_or(f32::NAN);
         let told = |events: &mut Events| events.step(probability, window.0..window.1);
