@@ -2,13 +2,15 @@
 
 mod bytes;
 mod signal;
+mod source;
 
 use ::bytes::BytesMut;
 use fastwebsockets::OpCode;
 use smallvec::SmallVec;
 
 pub use bytes::ByteEndpoint;
-pub use signal::{SignalEndpoint, Source};
+pub use signal::SignalEndpoint;
+pub use source::Source;
 
 use super::socket::append_frame;
 use crate::error::{Code, Error, Result};

@@ -4,7 +4,6 @@
 //! connection's window; then the socket is read no further. So a stream that floods has one place in the
 //! lane's queue, like every other, and takes its turns.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use smallvec::{SmallVec, smallvec};
 
+use super::source::Source;
 use super::{Choices, scores, text, views};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result};
@@ -26,59 +26,9 @@ use crate::protocol::{self, Happened, ResponseHead, Span};
 use crate::queue::Draft;
 use crate::registry::{Served, SignalStream, Telling};
 use crate::reply::{Answer, Mailbox, Ticket, Wakes};
-use crate::signal::{Encoding, Event, Events, Framer, Rates, Window};
+use crate::signal::{Encoding, Event, Events, Framer, Window};
 use crate::streams::Seat;
 use crate::tensor::{Payload, Rows};
-
-/// What a client sends: one of the encodings that the model takes, at a rate that can be brought to its own.
-#[derive(Debug, Clone, Copy)]
-pub struct Source {
-    encoding: Encoding,
-    sample_rate: u32,
-}
-
-impl Source {
-    /// Reads the query's `encoding` and `sample_rate`.
-    pub fn choose(
-        stream: &SignalStream,
-        encoding: Option<Cow<'_, str>>,
-        sample_rate: Option<Cow<'_, str>>,
-    ) -> Result<Self> {
-        let unsupported = |message: String| Err(Error::new(Code::UnsupportedParameter, message));
-        let names =
-            || stream.encodings.iter().map(|encoding| encoding.as_str()).collect::<Vec<_>>().join(", ");
-        let encoding = match (encoding, stream.encodings.first()) {
-            (Some(name), _) => Encoding::parse(&name).filter(|encoding| stream.encodings.contains(encoding)),
-            (None, first) => first.copied(),
-        };
-        let Some(encoding) = encoding else {
-            return unsupported(format!("the model takes the encodings {}", names()));
-        };
-        let rate = match sample_rate {
-            Some(rate) => rate.parse().ok(),
-            None => Some(stream.sample_rate),
-        };
-        match rate {
-            Some(rate) if rate == stream.sample_rate || stream.resample => {
-                Ok(Self { encoding, sample_rate: rate })
-            }
-            _ => unsupported(format!("the model takes sample_rate={}", stream.sample_rate)),
-        }
-    }
-
-    fn framer(self, stream: &SignalStream) -> Result<Framer> {
-        if self.sample_rate == stream.sample_rate {
-            return Ok(Framer::new(self.encoding, stream.frames));
-        }
-        let rates = Rates::new(self.sample_rate, stream.sample_rate)?;
-        Framer::resampling(self.encoding, stream.frames, rates)
-    }
-
-    /// How windows of the framer are encoded: what is resampled comes out as floats.
-    fn window_encoding(self, stream: &SignalStream) -> Encoding {
-        if self.sample_rate == stream.sample_rate { self.encoding } else { Encoding::F32le }
-    }
-}
 
 pub struct SignalEndpoint {
     served: Arc<Served>,
@@ -302,9 +252,9 @@ impl Endpoint for SignalEndpoint {
             "model": self.served.name,
             "version": self.served.version_text,
             "input": {
-                "encoding": self.source.encoding.as_str(),
+                "encoding": self.source.encoding().as_str(),
                 "encodings": self.stream.encodings,
-                "sample_rate": self.source.sample_rate,
+                "sample_rate": self.source.sample_rate(),
                 "channels": 1,
                 "window": self.stream.frames.window(),
                 "hop": self.stream.frames.hop(),
