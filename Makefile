@@ -18,7 +18,7 @@ announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench clean
-.PHONY: tools format lint python browser build models test-models unit-tests model-tests client-tests release
+.PHONY: tools format lint python browser speech build models test-models unit-tests model-tests client-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -30,7 +30,7 @@ serve: release
 	@$(RELEASE) models fetch
 	@exec $(RELEASE) serve $(ARGS)
 
-test: tools format lint python build models test-models unit-tests model-tests browser client-tests
+test: tools format lint python build models test-models unit-tests model-tests browser speech client-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -57,12 +57,14 @@ lint:
 
 python: $(VENV)
 
-$(VENV): tests/requirements.txt
+$(VENV): tests/requirements.txt tests/requirements_alone.txt
 	@echo '== python'
 	@rm -rf .venv
 	@$$(tests/find_python) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --require-hashes -r $< \
 		$(call or_else,the packages in $< could not be installed; is there a network?)
+	@.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r tests/requirements_alone.txt \
+		$(call or_else,the packages in tests/requirements_alone.txt could not be installed; is there a network?)
 	@touch $@
 
 build:
@@ -91,6 +93,10 @@ model-tests: $(VENV)
 browser:
 	$(announce)
 	@tests/find_browser >/dev/null
+
+speech:
+	$(announce)
+	@tests/find_speech >/dev/null
 
 client-tests: $(VENV)
 	$(announce)

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def binary():
 class Server:
     """A running `thalweg serve`. A thread reads its log, so that it can never block on writing it."""
 
-    def __init__(self):
+    def __init__(self, repositories):
         command = [binary(), "serve", "--listen", "127.0.0.1:0", "--log-format", "text"]
-        for repository in REPOSITORIES:
+        for repository in repositories:
             command += ["--model-repository", repository]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -116,9 +117,10 @@ class Server:
             return "killed"
 
 
-@pytest.fixture(scope="session")
-def server():
-    server = Server()
+@contextmanager
+def running(*repositories):
+    """A server that has to end well."""
+    server = Server(repositories)
     try:
         server.wait_until_ready()
         yield server
@@ -126,6 +128,12 @@ def server():
         code = server.stop()
     assert code == 0, f"the server ended with {code}:\n{server.tail()}"
     assert not server.panics, "".join(server.panics)
+
+
+@pytest.fixture(scope="session")
+def server():
+    with running(*REPOSITORIES) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
