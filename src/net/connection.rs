@@ -297,7 +297,9 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
         for (context, answer) in ready.drain(..) {
             let before = out.len();
             endpoint.encode(context, answer, &mut out);
-            metrics.net.sent.count(1, out.len() - before);
+            // An endpoint may have nothing to say: a stream of events, where there is none.
+            let length = out.len() - before;
+            metrics.net.sent.count(u64::from(length > 0), length);
             if out.len() >= SEND_AT {
                 send(write, &mut out).await?;
             }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.error
 import urllib.request
 
@@ -143,9 +144,16 @@ def test_as_binary_tensors(server, talk, silero, tolerance):
 
 def test_only_events(server, talk, silero):
     expected = Expected(silero, recording(2))
+    before = messages_sent(server)
     results, _ = talk(told(server, pieces(recording(2).tobytes(), 2), "&output=events"))
     with_events = [(seq, event) for seq, event in enumerate(expected.events) if event]
     assert [(result["seq"], events(result)) for result in results] == with_events
+    assert messages_sent(server) - before == len(results) + len(["flushed"])
+
+
+def messages_sent(server):
+    [line] = re.findall(r'^thalweg_messages_total{direction="sent"} (\d+)$', server.get("/metrics"), re.MULTILINE)
+    return int(line)
 
 
 def mulaw(samples):
