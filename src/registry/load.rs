@@ -174,8 +174,10 @@ impl Loader {
         let instances = file.instance_group.iter().map(|group| group.count).sum::<usize>();
         let instances = if file.instance_group.is_empty() { 1 } else { instances };
         let warm_up: Vec<_> = file.model_warmup.iter().map(|warmup| warmup.batch_size).collect();
+        // A stream that lost a step would lose the thread, so a step of each has a place of its own.
+        let seats = file.sequence_batching.as_ref().map_or(0, |file| file.max_candidate_sequences);
         let queue = || {
-            let places = Places::new(file.dynamic_batching.max_queue_size);
+            let places = Places::new(file.dynamic_batching.max_queue_size + seats.div_ceil(instances));
             let (producer, requests) = queue::channel(places, self.memory.clone());
             (producer, Feed::new(requests, policy.clone(), self.clock, Arc::clone(&metrics)))
         };

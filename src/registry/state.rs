@@ -6,14 +6,17 @@ use super::FieldError;
 use super::file::SequenceBatching;
 use crate::tensor::{Dim, Signature, StateSpec, TensorSpec};
 
+/// Each has a place in its lane's queue, which is made at the start.
+const MAX_STREAMS: usize = 1 << 20;
+
 /// Moves the tensors that `[sequence_batching]` names from the signature's sides to its states.
 pub fn split(signature: &mut Signature, file: &SequenceBatching) -> Result<(), FieldError> {
     if signature.max_batch_size == 0 {
         let why = "state needs a batch axis: streams take their steps in batches";
         return Err(FieldError::new("sequence_batching", why));
     }
-    if file.max_candidate_sequences == 0 {
-        let why = "0 was given, at least 1 is needed";
+    if !(1..=MAX_STREAMS).contains(&file.max_candidate_sequences) {
+        let why = format!("{} was given, 1 to {MAX_STREAMS} are possible", file.max_candidate_sequences);
         return Err(FieldError::new("sequence_batching.max_candidate_sequences", why));
     }
     for (index, state) in file.state.iter().enumerate() {

@@ -1,9 +1,10 @@
-"""Streams whose clients are killed leave their places at once, and nothing of them reaches anybody else."""
+"""Streams where there is hardly room for them: none loses anything, and whoever vanishes makes room at once."""
 
 import asyncio
 import json
 import re
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,24 @@ CAPACITY, KILLED = 200, 100
 
 
 @pytest.fixture
-def small_server(tmp_path):
-    """One with room for so many streams and no more."""
-    model = tmp_path / "silero_vad"
-    model.mkdir()
-    (model / "1").symlink_to(ROOT / "models/silero_vad/1")
-    toml = (ROOT / "models/silero_vad/model.toml").read_text()
-    toml, count = re.subn(r"(?<=max_candidate_sequences = )\d+", str(CAPACITY), toml)
-    assert count == 1
-    (model / "model.toml").write_text(toml)
-    with running(tmp_path) as server:
-        yield server
+def serve(tmp_path):
+    """Serves silero_vad with lines of its configuration replaced."""
+
+    @contextmanager
+    def serve(**settings):
+        toml = (ROOT / "models/silero_vad/model.toml").read_text()
+        for name, value in settings.items():
+            toml, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", toml)
+            if not count:
+                toml += f"\n[dynamic_batching]\n{name} = {value}\n"
+        model = tmp_path / "silero_vad"
+        model.mkdir()
+        (model / "1").symlink_to(ROOT / "models/silero_vad/1")
+        (model / "model.toml").write_text(toml)
+        with running(tmp_path) as server:
+            yield server
+
+    return serve
 
 
 async def survive(server, seed, wanted, ready, done):
@@ -69,24 +77,39 @@ async def seat(server):
         assert (error["code"], error["retryable"]) == ("streams_full", True)
 
 
-def test_half_of_the_clients_are_killed(small_server, talk):
+@pytest.fixture(scope="module")
+def wanted():
     silero = Silero()
-    wanted = [silero.probabilities(recording(seed) / np.float32(32768)) for seed in range(8)]
+    return [silero.probabilities(recording(seed) / np.float32(32768)) for seed in range(8)]
 
-    async def main():
+
+def test_a_step_always_has_a_place_in_the_queue(serve, talk, wanted):
+    """A stream that lost a window would lose its state's thread."""
+
+    async def main(server):
+        ready, done = asyncio.Semaphore(0), asyncio.Event()
+        done.set()
+        await asyncio.gather(*(survive(server, seed % 8, wanted, ready, done) for seed in range(64)))
+
+    with serve(max_queue_size=1) as server:
+        talk(main(server))
+
+
+def test_half_of_the_clients_are_killed(serve, talk, wanted):
+    async def main(server):
         ready, done = asyncio.Semaphore(0), asyncio.Event()
         async with asyncio.TaskGroup() as survivors:
             for seed in range(CAPACITY - KILLED):
-                survivors.create_task(survive(small_server, seed % 8, wanted, ready, done))
+                survivors.create_task(survive(server, seed % 8, wanted, ready, done))
             crowd = await asyncio.create_subprocess_exec(
-                sys.executable, Path(__file__).with_name("crowd.py"), small_server.ws(STREAM), str(KILLED),
+                sys.executable, Path(__file__).with_name("crowd.py"), server.ws(STREAM), str(KILLED),
                 stdout=asyncio.subprocess.PIPE,
             )
             try:
                 for _ in range(CAPACITY - KILLED):
                     await ready.acquire()
                 assert await crowd.stdout.readline() == b"open\n"
-                assert await seat(small_server) is None, "all places are taken"
+                assert await seat(server) is None, "all places are taken"
             finally:
                 crowd.kill()
                 await crowd.wait()
@@ -94,11 +117,11 @@ def test_half_of_the_clients_are_killed(small_server, talk):
             # As many as were killed, and not one more, find a place.
             seats = []
             while len(seats) < KILLED:
-                if socket := await seat(small_server):
+                if socket := await seat(server):
                     seats.append(socket)
                 else:
                     await asyncio.sleep(0.01)
-            assert await seat(small_server) is None
+            assert await seat(server) is None
             for socket in seats:
                 # The state that they find is nobody's: the first window is that of a new stream.
                 await socket.send(recording(0).tobytes())
@@ -109,4 +132,5 @@ def test_half_of_the_clients_are_killed(small_server, talk):
                 socket.transport.abort()
             done.set()
 
-    talk(main())
+    with serve(max_candidate_sequences=CAPACITY) as server:
+        talk(main(server))
