@@ -167,6 +167,12 @@ impl Client {
         u16::from_be_bytes(message.payload[..2].try_into().unwrap())
     }
 
+    /// Ends the connection with a reset, as a machine that crashes does, and not with an orderly end.
+    pub fn reset_on_drop(&self) {
+        let socket = socket2::SockRef::from(self.stream.get_ref());
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Whether the server has ended the connection.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))
