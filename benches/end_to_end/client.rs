@@ -91,14 +91,13 @@ pub fn run(server: &Server, load: Load, duration: Duration) -> Outcome {
     })
 }
 
-/// Keeps the window full until told to stop, then takes what is owed.
-async fn converse(address: std::net::SocketAddr, load: Load, stop: Arc<AtomicBool>) -> Vec<u32> {
+/// A WebSocket at a path, and an empty buffer.
+pub async fn open(address: std::net::SocketAddr, path: &str) -> (TcpStream, BytesMut) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let handshake = format!(
-        "GET /v2/models/{}/infer HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-        load.model
+        "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     );
     socket.write_all(handshake.as_bytes()).await.unwrap();
     let mut buffer = BytesMut::with_capacity(64 << 10);
@@ -107,7 +106,12 @@ async fn converse(address: std::net::SocketAddr, load: Load, stop: Arc<AtomicBoo
     }
     assert!(buffer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&buffer));
     buffer.clear();
+    (socket, buffer)
+}
 
+/// Keeps the window full until told to stop, then takes what is owed.
+async fn converse(address: std::net::SocketAddr, load: Load, stop: Arc<AtomicBool>) -> Vec<u32> {
+    let (mut socket, mut buffer) = open(address, &format!("/v2/models/{}/infer", load.model)).await;
     let frame = load.frame();
     let mut out = frame.repeat(load.depth);
     let mut sent: std::collections::VecDeque<Instant> =
@@ -147,7 +151,7 @@ async fn converse(address: std::net::SocketAddr, load: Load, stop: Arc<AtomicBoo
 }
 
 /// The header's and the payload's length of a frame that has arrived whole.
-fn complete(buffer: &[u8]) -> Option<(usize, usize)> {
+pub fn complete(buffer: &[u8]) -> Option<(usize, usize)> {
     let (header, length) = match *buffer.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes(*buffer.get(2..4)?.first_chunk()?))),
         127 => (10, usize::try_from(u64::from_be_bytes(*buffer.get(2..10)?.first_chunk()?)).ok()?),

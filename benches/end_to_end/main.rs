@@ -4,6 +4,10 @@
 //! number of requests in flight per connection, the messages a second, the server's CPU time for each, and
 //! what a client waits. The server's CPU time is the kernel's own account of its threads. Every answer is
 //! compared with the first one, byte for byte.
+//!
+//! `… -- streams [--count N | --search] [--at-once]` opens real-time streams of Silero VAD instead: a chunk of
+//! 32 ms every 32 ms, each. Without a number it tries a few; `--search` finds how many are held, with answers
+//! that come, but for one in a hundred, before the next chunk is due.
 
 #![allow(
     clippy::disallowed_methods,
@@ -17,11 +21,13 @@
 
 mod client;
 mod server;
+mod streams;
 
 use std::time::Duration;
 
 use client::{Form, Load};
 use server::Server;
+use streams::{Figures, Pace};
 
 /// Model, input name, width.
 const MODELS: &[(&str, &str, usize)] =
@@ -39,7 +45,11 @@ fn main() {
     let any_named = MODELS.iter().any(|(model, ..)| named(model));
 
     server::pin(std::process::id(), "1");
-    let server = Server::start("0");
+    if named("streams") {
+        let pace = Pace { seconds, at_once: named("--at-once") };
+        return run_streams(pace, option("--count"), named("--search"));
+    }
+    let server = Server::start("0", "tests/models/repository");
     println!("server on core 0, {connections} connections from core 1, {seconds:?} each");
     println!(
         "{:<16} {:<7} {:>5} {:>9} {:>9} {:>9} {:>9} {:>6}",
@@ -66,5 +76,21 @@ fn main() {
                 );
             }
         }
+    }
+}
+
+fn run_streams(pace: Pace, count: Option<u64>, search: bool) {
+    let server = Server::start("0", "models");
+    let spread = if pace.at_once { "all at once" } else { "spread over the tick" };
+    println!("server on core 0, streams from core 1, {spread}, {:?} each", pace.seconds);
+    Figures::print_head();
+    if search {
+        println!("{} streams are held", streams::search(&server, pace));
+        return;
+    }
+    let counts =
+        count.map_or(vec![100, 200, 400, 500], |count| vec![usize::try_from(count).unwrap_or(1).max(1)]);
+    for count in counts {
+        streams::measure(&server, count, pace);
     }
 }

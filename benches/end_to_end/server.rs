@@ -11,10 +11,10 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(core: &str) -> Self {
+    pub fn start(core: &str, repository: &str) -> Self {
         let mut process = Command::new("taskset")
             .args(["-c", core, env!("CARGO_BIN_EXE_thalweg"), "serve", "--listen", "127.0.0.1:0"])
-            .args(["--model-repository", "tests/models/repository", "--threads", "1", "--log", "warn"])
+            .args(["--model-repository", repository, "--threads", "1", "--log", "warn"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("taskset and the server start");
@@ -39,14 +39,9 @@ impl Server {
         reply
     }
 
-    /// The CPU time of all its threads, in nanoseconds as the scheduler counts them.
+    /// The CPU time it has taken.
     pub fn cpu(&self) -> Duration {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("threads");
-        let nanos = threads.flatten().filter_map(|thread| {
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(nanos.sum())
+        cpu(self.process.id())
     }
 
     /// Batches that a model has run.
@@ -63,6 +58,16 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The CPU time of all threads of a process, in nanoseconds as the scheduler counts them.
+pub fn cpu(process: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+    let nanos = threads.flatten().filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 /// Binds a process to a core.
