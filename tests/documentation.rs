@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use thalweg::config::RawSettings;
 use thalweg::error::Code;
-use thalweg::metrics::{Metrics, Outcome, Stage};
+use thalweg::metrics::{Metrics, Outcome};
 use thalweg::registry::file::ModelFile;
 
 const README: &str = include_str!("../README.md");
@@ -73,7 +73,8 @@ fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String
     model.streams(1.0, 1.0);
     model.queue_depth.set(1.0);
     model.queued(Duration::ZERO);
-    model.ran(1, &[(Stage::Run, Duration::ZERO)]);
+    model.ran(1, Duration::ZERO, Duration::ZERO);
+    model.scattered(Duration::ZERO);
     model.answered(Outcome::Error(Code::QueueFull), Duration::ZERO);
     metrics.http_request("/", 200);
     metrics.connection_opened("infer").close(1000);

@@ -140,6 +140,15 @@ impl RawSettings {
             let wanted = "it must hold at least one message of max_message_size";
             return Err(ConfigError::Invalid { setting: "max_request_memory", found, wanted });
         }
+        if settings.idle_timeout != 0 && settings.idle_timeout < settings.ping_interval.max(1) {
+            let found = settings.idle_timeout.to_string();
+            let wanted = "it is seen at pings, and so at least ping_interval";
+            return Err(ConfigError::Invalid { setting: "idle_timeout", found, wanted });
+        }
+        if settings.idle_timeout != 0 && settings.ping_interval == 0 {
+            let wanted = "idle_timeout needs pings";
+            return Err(ConfigError::Invalid { setting: "ping_interval", found: "0".into(), wanted });
+        }
         Ok(settings)
     }
 }

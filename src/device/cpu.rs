@@ -9,7 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::signal::Encoding;
 use crate::streams::Slot;
 use crate::tensor::{
-    BatchOutput, ByteWindow, DataType, GroupKey, Payload, Shape, Signature, TensorSpec, element_count,
+    BatchOutput, ByteWindow, Column, DataType, GroupKey, Payload, Shape, Signature, TensorSpec, element_count,
 };
 
 pub struct Cpu {
@@ -103,6 +103,18 @@ impl Device for Cpu {
         let columns = output.columns.get(self.outputs..).unwrap_or_default();
         if columns.len() != self.states.len() {
             return Err(Error::new(Code::Internal, "the model did not give all its states"));
+        }
+        let misfit = |(state, column): (&State, &Column)| {
+            self.slots
+                .iter()
+                .enumerate()
+                .any(|(row, _)| column.slice(row, 1).byte_len() != state.slab.width())
+        };
+        if self.states.iter().zip(columns).any(misfit) {
+            return Err(Error::new(
+                Code::InferenceFailed,
+                "the model gave a state of another shape than it takes",
+            ));
         }
         for (state, column) in self.states.iter_mut().zip(columns) {
             for (row, &slot) in self.slots.iter().enumerate() {

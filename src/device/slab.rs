@@ -19,6 +19,11 @@ impl Slab {
         Self { rows: Vec::new(), generations: Vec::new(), initial }
     }
 
+    /// Bytes of a row.
+    pub(super) fn width(&self) -> usize {
+        self.initial.len()
+    }
+
     /// The slot's row, which is the initial state in its generation's first step.
     pub(super) fn row(&mut self, slot: Slot) -> &[u8] {
         if slot.index >= self.generations.len() {

@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-pub use model::{ModelMetrics, Outcome, Stage, Statistics};
+pub use model::{ModelMetrics, Outcome, Statistics};
 pub use net::{NetMetrics, Side};
 
 pub(crate) const REQUESTS: &str = "thalweg_requests_total";

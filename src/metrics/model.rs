@@ -25,7 +25,7 @@ pub enum Outcome {
 
 /// What a lane does with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+enum Stage {
     Gather,
     Run,
     Scatter,
@@ -172,21 +172,27 @@ impl ModelMetrics {
         self.totals.queue.add(1, time);
     }
 
-    /// A batch of `rows` went through the model.
-    pub fn ran(&self, rows: usize, times: &[(Stage, Duration)]) {
+    /// A batch of `rows` was gathered and run.
+    pub fn ran(&self, rows: usize, gather: Duration, run: Duration) {
         #[allow(clippy::cast_precision_loss, reason = "no batch has 2^53 rows")]
         self.batch_size.record(rows as f64);
         self.totals.rows.fetch_add(rows as u64, Relaxed);
-        for &(stage, time) in times {
-            self.stages[stage as usize].record(time.as_secs_f64());
-            self.totals.stages[stage as usize].add(1, time);
-            if stage == Stage::Run {
-                let mut batches = self.totals.batches.lock();
-                let (count, total) = batches.entry(rows).or_default();
-                *count += 1;
-                *total += time;
-            }
-        }
+        self.stage(Stage::Gather, gather);
+        self.stage(Stage::Run, run);
+        let mut batches = self.totals.batches.lock();
+        let (count, total) = batches.entry(rows).or_default();
+        *count += 1;
+        *total += run;
+    }
+
+    /// Its answers were handed to their connections.
+    pub fn scattered(&self, time: Duration) {
+        self.stage(Stage::Scatter, time);
+    }
+
+    fn stage(&self, stage: Stage, time: Duration) {
+        self.stages[stage as usize].record(time.as_secs_f64());
+        self.totals.stages[stage as usize].add(1, time);
     }
 
     /// A request was not run, as its client had left.

@@ -12,7 +12,14 @@ pub fn server_metadata() -> Value {
     json!(ServerMetadata {
         name: "thalweg",
         version: env!("CARGO_PKG_VERSION"),
-        extensions: &["classification", "model_configuration", "statistics", "binary_tensor_data"],
+        extensions: &[
+            "classification",
+            "sequence",
+            "sequence(string_id)",
+            "model_configuration",
+            "statistics",
+            "binary_tensor_data",
+        ],
     })
 }
 

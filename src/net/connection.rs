@@ -4,6 +4,7 @@
 //! takes all answers that are ready, encodes them into one buffer and sends it with one system call. They
 //! meet in the mailbox. Both are polled by one task, so that a batch of answers costs one wake.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::keepalive::{Action, Heard, Keepalive, Ticks};
+use super::keepalive::{Action, Keepalive, Seen, Ticks};
 use super::socket::{Counted, Event, MessageReader, Violation, append_close, append_control, close};
 use crate::error::{Code, Error};
 use crate::metrics::Metrics;
@@ -97,18 +98,22 @@ struct Control {
     pong: Mutex<Option<Bytes>>,
     /// What the timer asks for.
     ticked: Mutex<Option<Action>>,
-    reads: AtomicU64,
+    /// How often bytes moved, either way.
+    moves: AtomicU64,
     messages: AtomicU64,
-    /// The reader waits for room in the window.
+    /// The reader waits for room in the window, or reads no more.
     deaf: AtomicBool,
+    /// The writer waits for the socket.
+    sending: AtomicBool,
 }
 
 impl Control {
-    fn heard(&self) -> Heard {
-        Heard {
-            reads: self.reads.load(Ordering::Relaxed),
+    fn seen(&self) -> Seen {
+        Seen {
+            signs: self.moves.load(Ordering::Relaxed),
             messages: self.messages.load(Ordering::Relaxed),
             deaf: self.deaf.load(Ordering::Relaxed),
+            sending: self.sending.load(Ordering::Relaxed),
         }
     }
 }
@@ -129,9 +134,10 @@ where
 {
     let mailbox = Mailbox::new(limits.window);
     let control = Control::default();
+    let mut ready = VecDeque::new();
     let end = {
         let mut reader = pin!(read_half(&mut read, endpoint, limits, &mailbox, &control, metrics));
-        let mut writer = pin!(write_half(&mut write, endpoint, &mailbox, &control, metrics));
+        let mut writer = pin!(write_half(&mut write, endpoint, &mailbox, &control, metrics, &mut ready));
         let mut stop = pin!(shutdown.wait_for(|stop| *stop));
         let mut timer = Timer::new(limits.keepalive);
         let mut end = None;
@@ -140,9 +146,15 @@ where
                 end = poll_end(cx, reader.as_mut(), stop.as_mut()).or_else(|| timer.poll(cx, &control));
                 match end {
                     Some(End::Gone) => return Poll::Ready(End::Gone),
-                    Some(End::Close { .. }) => mailbox.finish(),
+                    Some(End::Close { .. }) => {
+                        // What is owed still leaves, but only as long as the client takes it.
+                        control.deaf.store(true, Ordering::Relaxed);
+                        mailbox.finish();
+                    }
                     None => {}
                 }
+            } else if timer.poll(cx, &control) == Some(End::Gone) {
+                return Poll::Ready(End::Gone);
             }
             match writer.as_mut().poll(cx) {
                 Poll::Ready(Ok(())) => Poll::Ready(end.unwrap_or(End::Gone)),
@@ -152,14 +164,17 @@ where
         })
         .await
     };
-    mailbox.close().for_each(|context| endpoint.abandon(context));
+    mailbox
+        .close()
+        .chain(ready.into_iter().map(|(context, _)| context))
+        .for_each(|context| endpoint.abandon(context));
     match end {
         End::Gone => close::ABNORMAL,
         End::Close { code, reason, asked } => {
             let mut out = BytesMut::new();
             append_close(&mut out, code, reason);
-            let sent = write.write_all(&out).await.is_ok() && write.shutdown().await.is_ok();
-            if sent && !asked {
+            let last = async { write.write_all(&out).await.is_ok() && write.shutdown().await.is_ok() };
+            if tokio::time::timeout(LINGER, last).await == Ok(true) && !asked {
                 linger(&mut read).await;
             }
             code
@@ -201,7 +216,7 @@ impl Timer {
     fn poll(&mut self, cx: &mut Context<'_>, control: &Control) -> Option<End> {
         let interval = self.interval.as_mut()?;
         while interval.poll_tick(cx).is_ready() {
-            match self.ticks.tick(control.heard()) {
+            match self.ticks.tick(control.seen()) {
                 Action::Dead => return Some(End::Gone),
                 Action::Idle => {
                     let reason = "no message came for too long";
@@ -230,7 +245,7 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
     control: &Control,
     metrics: &Metrics,
 ) -> End {
-    let mut messages = MessageReader::new(Counted::new(read, &control.reads), limits.max_message_size);
+    let mut messages = MessageReader::new(Counted::new(read, &control.moves), limits.max_message_size);
     loop {
         control.deaf.store(true, Ordering::Relaxed);
         poll_fn(|cx| mailbox.poll_room(cx)).await;
@@ -270,12 +285,13 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     mailbox: &Mailbox<E::Context>,
     control: &Control,
     metrics: &Metrics,
+    ready: &mut VecDeque<(E::Context, Answer)>,
 ) -> std::io::Result<()> {
+    let write = &mut Counted::new(write, &control.moves);
     let mut out = BytesMut::new();
-    let mut ready = Vec::new();
     endpoint.greet(&mut out);
     loop {
-        send(write, &mut out).await?;
+        send(write, &mut out, control).await?;
         let more = poll_fn(|cx| {
             if let Some(payload) = control.pong.lock().take() {
                 append_control(&mut out, OpCode::Pong, &[&payload]);
@@ -288,30 +304,36 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
                 }
                 return Poll::Ready(true);
             }
-            mailbox.poll_answers(cx, &mut ready)
+            mailbox.poll_answers(cx, ready)
         })
         .await;
         if !more {
             return Ok(());
         }
-        for (context, answer) in ready.drain(..) {
+        while let Some((context, answer)) = ready.pop_front() {
             let before = out.len();
             endpoint.encode(context, answer, &mut out);
             // An endpoint may have nothing to say: a stream of events, where there is none.
             let length = out.len() - before;
             metrics.net.sent.count(u64::from(length > 0), length);
             if out.len() >= SEND_AT {
-                send(write, &mut out).await?;
+                send(write, &mut out, control).await?;
             }
         }
     }
 }
 
-async fn send(write: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> std::io::Result<()> {
+async fn send(
+    write: &mut (impl AsyncWrite + Unpin),
+    out: &mut BytesMut,
+    control: &Control,
+) -> std::io::Result<()> {
     if out.is_empty() {
         return Ok(());
     }
+    control.sending.store(true, Ordering::Relaxed);
     write.write_all(out).await?;
+    control.sending.store(false, Ordering::Relaxed);
     if out.capacity() > KEEP_BUFFER {
         *out = BytesMut::new();
     }

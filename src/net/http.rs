@@ -208,9 +208,11 @@ impl Endpoint {
     fn open(self, state: &Arc<State>, request: &mut Request<Incoming>) -> Result<Reply> {
         let (reply, upgrade) = upgrade::accept(request)?;
         let state = Arc::clone(state);
+        // Taken here, so that the server waits for this connection from now on.
+        let stop = state.stopping();
         tokio::spawn(async move {
             let Some((read, write)) = upgrade::halves(upgrade).await else { return };
-            let (limits, metrics, stop) = (state.limits, &state.metrics, state.stopping());
+            let (limits, metrics) = (state.limits, &state.metrics);
             match self {
                 Self::Infer(endpoint) => {
                     let open = metrics.connection_opened("infer");

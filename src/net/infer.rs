@@ -10,7 +10,7 @@ use fastwebsockets::OpCode;
 use smallvec::SmallVec;
 
 use super::connection::Endpoint;
-use super::sequence::{self, Turn};
+use super::sequence;
 use super::socket::append_frame;
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result, excerpt};
@@ -25,8 +25,6 @@ use crate::tensor::{Fit, Offered, Payload, Rows};
 
 /// What is kept of a request to encode its answer.
 pub struct Pending {
-    /// Given up with the request, so that the sequence's next step can go.
-    _turn: Option<Turn>,
     served: Arc<Served>,
     id: Option<Box<str>>,
     outputs: SmallVec<[Wanted; 2]>,
@@ -44,16 +42,11 @@ struct Wanted {
 
 impl Pending {
     pub fn new(served: &Arc<Served>, arrived: Time, text: bool) -> Self {
-        Self { served: Arc::clone(served), id: None, outputs: SmallVec::new(), arrived, text, _turn: None }
+        Self { served: Arc::clone(served), id: None, outputs: SmallVec::new(), arrived, text }
     }
 
     pub fn served(&self) -> &Arc<Served> {
         &self.served
-    }
-
-    #[must_use]
-    pub fn with_turn(self, turn: Turn) -> Self {
-        Self { _turn: Some(turn), ..self }
     }
 
     pub fn id(&self) -> Option<&str> {

@@ -11,14 +11,16 @@ pub struct Keepalive {
     pub idle: Duration,
 }
 
-/// What a connection has heard of its client so far.
+/// What a connection has seen of its client so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Heard {
-    /// Anything at all: bytes of messages or of pongs.
-    pub reads: u64,
+pub struct Seen {
+    /// Bytes that came from it or that it took, in pieces as they moved.
+    pub signs: u64,
     pub messages: u64,
     /// The socket is not being read, so that nothing can be heard.
     pub deaf: bool,
+    /// Something is being written that it has not taken yet.
+    pub sending: bool,
 }
 
 /// What to do at a tick.
@@ -29,7 +31,7 @@ pub enum Action {
     Warn(Duration),
     /// It has been told, and has sent nothing since.
     Idle,
-    /// It did not answer the last ping.
+    /// It gave no sign, although it was being read or written to.
     Dead,
 }
 
@@ -37,25 +39,26 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Ticks {
     keepalive: Keepalive,
-    last: Heard,
-    pinged: bool,
+    last: Option<Seen>,
     quiet: Duration,
 }
 
 impl Ticks {
     pub fn new(keepalive: Keepalive) -> Self {
-        Self { keepalive, last: Heard::default(), pinged: false, quiet: Duration::ZERO }
+        Self { keepalive, last: None, quiet: Duration::ZERO }
     }
 
     /// One `interval` has passed.
-    pub fn tick(&mut self, heard: Heard) -> Action {
+    pub fn tick(&mut self, seen: Seen) -> Action {
         let Keepalive { interval, idle } = self.keepalive;
-        let last = std::mem::replace(&mut self.last, heard);
-        if self.pinged && heard.reads == last.reads && !heard.deaf && !last.deaf {
+        // Before the first tick no ping has been sent that could have been answered.
+        let Some(last) = self.last.replace(seen) else { return Action::Ping };
+        let heard_nothing = !seen.deaf && !last.deaf;
+        let took_nothing = seen.sending && last.sending;
+        if seen.signs == last.signs && (heard_nothing || took_nothing) {
             return Action::Dead;
         }
-        self.pinged = true;
-        let is_quiet = heard.messages == last.messages && !heard.deaf;
+        let is_quiet = seen.messages == last.messages && !seen.deaf;
         self.quiet = if is_quiet { self.quiet + interval } else { Duration::ZERO };
         if idle.is_zero() || self.quiet + interval < idle {
             Action::Ping
@@ -73,35 +76,37 @@ mod tests {
 
     const TICK: Duration = Duration::from_secs(15);
 
-    fn run(idle: u64, heard: &[(u64, u64, bool)]) -> Vec<Action> {
+    /// Signs, messages, and what the connection was at: `d`eaf, `s`ending.
+    fn run(idle: u64, seen: &[(u64, u64, &str)]) -> Vec<Action> {
         let mut ticks = Ticks::new(Keepalive { interval: TICK, idle: Duration::from_secs(idle) });
-        let heard = heard.iter().map(|&(reads, messages, deaf)| Heard { reads, messages, deaf });
-        heard.map(|heard| ticks.tick(heard)).collect()
+        let seen = seen.iter().map(|&(signs, messages, at)| Seen {
+            signs,
+            messages,
+            deaf: at.contains('d'),
+            sending: at.contains('s'),
+        });
+        seen.map(|seen| ticks.tick(seen)).collect()
     }
 
     #[test]
-    fn a_client_that_answers_no_ping_is_dead() {
+    fn a_client_that_gives_no_sign_is_dead() {
         use Action::{Dead, Ping};
-        assert_eq!(
-            run(0, &[(0, 0, false), (1, 0, false), (2, 0, false), (2, 0, false)]),
-            [Ping, Ping, Ping, Dead]
-        );
+        assert_eq!(run(0, &[(0, 0, ""), (1, 0, ""), (2, 0, ""), (2, 0, "")]), [Ping, Ping, Ping, Dead]);
         // While the socket is not read, nothing can be heard of it.
-        assert_eq!(
-            run(0, &[(1, 1, true), (1, 1, true), (1, 1, false), (1, 1, false)]),
-            [Ping, Ping, Ping, Dead]
-        );
+        assert_eq!(run(0, &[(1, 1, "d"), (1, 1, "d"), (1, 1, ""), (1, 1, "")]), [Ping, Ping, Ping, Dead]);
+        // A download that moves is a sign; one that stands still is none, read or not.
+        assert_eq!(run(0, &[(1, 1, "ds"), (2, 1, "ds"), (2, 1, "ds")]), [Ping, Ping, Dead]);
     }
 
     #[test]
     fn a_quiet_client_is_warned_and_then_let_go() {
         use Action::{Idle, Ping, Warn};
         let pongs = |messages: &[u64]| {
-            let heard = messages.iter().enumerate();
-            heard.map(|(tick, &messages)| (tick as u64 + 1, messages, false)).collect::<Vec<_>>()
+            let seen = messages.iter().enumerate();
+            seen.map(|(tick, &messages)| (tick as u64 + 1, messages, "")).collect::<Vec<_>>()
         };
-        assert_eq!(run(60, &pongs(&[0, 0, 0, 0])), [Ping, Ping, Warn(TICK), Idle]);
-        assert_eq!(run(60, &pongs(&[0, 0, 0, 1, 1])), [Ping, Ping, Warn(TICK), Ping, Ping]);
-        assert_eq!(run(1, &pongs(&[1, 1])), [Warn(Duration::from_secs(1)), Idle]);
+        assert_eq!(run(60, &pongs(&[0, 0, 0, 0, 0])), [Ping, Ping, Ping, Warn(TICK), Idle]);
+        assert_eq!(run(60, &pongs(&[0, 0, 0, 0, 1, 1])), [Ping, Ping, Ping, Warn(TICK), Ping, Ping]);
+        assert_eq!(run(15, &pongs(&[1, 1])), [Ping, Idle]);
     }
 }

@@ -9,20 +9,21 @@ use crate::protocol::{Sequence, SequenceId};
 use crate::queue::Draft;
 use crate::registry::Served;
 use crate::reply::Mailbox;
-use crate::streams::{Refusal, SequenceKey, SequenceStep, Slot};
+use crate::streams::{Refusal, SequenceKey, SequenceStep};
 
-/// Kept with the request until it is answered or given up; then the next step goes on its way.
-pub struct Turn {
+/// Held by a step's ticket: once the step is answered, the next one goes on its way.
+struct Turn {
     served: Arc<Served>,
-    step: SequenceStep,
-    slot: Slot,
+    key: SequenceKey,
     clock: Clock,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let Some(sequences) = &self.served.sequences else { return };
-        if let Some((lane, (draft, ticket))) = sequences.done(&self.step, self.slot, self.clock.now()) {
+        let now = self.clock.now();
+        if let Some((lane, (mut draft, ticket))) = sequences.done(&self.key, now) {
+            draft.enqueued = now;
             self.served.submit(lane, draft, ticket);
         }
     }
@@ -54,8 +55,8 @@ pub fn submit(
     let step = SequenceStep::from(sequence);
     let taken = sequences.step(&step, clock.now(), (draft, pending), |(mut draft, pending), slot| {
         draft.slot = Some(slot);
-        let turn = Turn { served: Arc::clone(&served), step: step.clone(), slot, clock };
-        (draft, mailbox.issue(pending.with_turn(turn)))
+        let turn = Turn { served: Arc::clone(&served), key: step.key.clone(), clock };
+        (draft, mailbox.issue(pending).guarded(turn))
     });
     match taken {
         Ok(Some((lane, (draft, ticket)))) => served.submit(lane, draft, ticket),

@@ -44,7 +44,7 @@ pub fn channel(places: Places, memory: Memory) -> (Producer, Consumer) {
 impl Producer {
     /// Hands a request over. If it cannot be accepted, its ticket is answered with the reason.
     pub fn submit(&self, draft: Draft, ticket: Ticket) {
-        let bytes = draft.payloads.iter().map(Payload::len).sum();
+        let bytes = draft.payloads.iter().map(Payload::charge).sum();
         let permit = match Permit::take(&self.places, &self.memory, bytes) {
             Ok(permit) => permit,
             Err(error) => return ticket.refuse(error),

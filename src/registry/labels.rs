@@ -128,7 +128,14 @@ impl Attributes {
         let told: Map<_, _> =
             about.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
         let json = Value::Object(told).to_string();
-        Self { is_text, json: json.trim_start_matches('{').trim_end_matches('}').to_owned() }
+        Self {
+            is_text,
+            json: json
+                .strip_prefix('{')
+                .and_then(|json| json.strip_suffix('}'))
+                .unwrap_or_default()
+                .to_owned(),
+        }
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::file::ModelFile;
 use super::output::Telling;
 use super::stream::Stream;
+use crate::clock::Time;
 use crate::error::{Code, Error};
 use crate::metrics::ModelMetrics;
 use crate::queue::{Draft, Producer};
 use crate::reply::Ticket;
-use crate::streams::{Sequences, Streams};
+use crate::streams::{Seat, Sequences, Streams};
 use crate::tensor::Signature;
 
 pub struct Served {
@@ -38,6 +39,15 @@ impl Served {
             Some(producer) => producer.submit(draft, ticket),
             None => ticket.refuse(Error::new(Code::Internal, "the stream's lane does not exist")),
         }
+    }
+
+    /// Seats a stream, if need be in the place of a sequence that nobody has used for long.
+    pub fn open_stream(&self, now: Time) -> Option<Seat> {
+        let streams = self.streams.as_ref()?;
+        streams.open().or_else(|| {
+            self.sequences.as_ref()?.sweep(now);
+            streams.open()
+        })
     }
 
     /// Whether every lane's queue is open.

@@ -19,12 +19,32 @@ pub fn split(signature: &mut Signature, file: &SequenceBatching) -> Result<(), F
         let why = format!("{} was given, 1 to {MAX_STREAMS} are possible", file.max_candidate_sequences);
         return Err(FieldError::new("sequence_batching.max_candidate_sequences", why));
     }
+    if file.state.is_empty() {
+        let why = "none was given, at least one pair of state is needed";
+        return Err(FieldError::new("sequence_batching.state", why));
+    }
     for (index, state) in file.state.iter().enumerate() {
         let field = |name: &str| format!("sequence_batching.state[{index}].{name}");
         let input = take(&mut signature.inputs, &state.input_name, || field("input_name"))?;
         let output = take(&mut signature.outputs, &state.output_name, || field("output_name"))?;
         if input.datatype != output.datatype {
             let why = format!("the output is {}, the input {}", output.datatype, input.datatype);
+            return Err(FieldError::new(field("output_name"), why));
+        }
+        // Rows that lie along another axis would be another stream's.
+        let same = |(a, b): (&Dim, &Dim)| a == b || [a, b].contains(&&Dim::Dynamic);
+        let dims = input.dims.iter().zip(&output.dims);
+        if input.batch_axis != output.batch_axis
+            || input.dims.len() != output.dims.len()
+            || !dims.into_iter().all(same)
+        {
+            let why = format!(
+                "the output is {:?} with batch axis {:?}, the input {:?} with batch axis {:?}; both must be alike",
+                output.wire_shape(),
+                output.batch_axis,
+                input.wire_shape(),
+                input.batch_axis
+            );
             return Err(FieldError::new(field("output_name"), why));
         }
         let fixed = |(axis, dim): (usize, &Dim)| match dim {

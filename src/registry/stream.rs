@@ -39,6 +39,10 @@ impl Stream {
             return Err(FieldError::new("stream", why));
         };
         match file {
+            StreamFile::Bytes(_) if !signature.states.is_empty() => {
+                let why = "messages stand alone, but the model keeps state; use [stream.signal]";
+                Err(FieldError::new("stream.bytes", why))
+            }
             StreamFile::Bytes(file) => ByteStream::new(file, input).map(Self::Bytes),
             StreamFile::Signal(file) => SignalStream::new(file, input, signature).map(Self::Signal),
         }

@@ -63,17 +63,18 @@ impl<C: Send + 'static> Mailbox<C> {
     }
 
     /// Moves all answers whose turn it is into `ready`, in order; `Ready(false)` once there will be no more.
-    pub fn poll_answers(&self, cx: &mut Context<'_>, ready: &mut Vec<(C, Answer)>) -> Poll<bool> {
+    pub fn poll_answers(&self, cx: &mut Context<'_>, ready: &mut impl Extend<(C, Answer)>) -> Poll<bool> {
         let mut state = self.state.lock();
         let was_full = state.slots.len() >= self.window;
-        let before = ready.len();
+        let mut taken = false;
         while state.slots.front().is_some_and(|slot| slot.answer.is_some()) {
             if let Some(Slot { context, answer: Some(answer) }) = state.slots.pop_front() {
                 state.first += 1;
-                ready.push((context, answer));
+                ready.extend([(context, answer)]);
+                taken = true;
             }
         }
-        if ready.len() > before {
+        if taken {
             let reader = if was_full { state.reader.take() } else { None };
             drop(state);
             if let Some(reader) = reader {

@@ -17,11 +17,21 @@ pub(super) trait Deliver: Send + Sync {
 pub struct Ticket {
     mailbox: Option<Arc<dyn Deliver>>,
     sequence: u64,
+    /// Dropped once the answer is delivered.
+    guard: Option<Box<dyn Send>>,
 }
 
 impl Ticket {
     pub(super) fn new(mailbox: Arc<dyn Deliver>, sequence: u64) -> Self {
-        Self { mailbox: Some(mailbox), sequence }
+        Self { mailbox: Some(mailbox), sequence, guard: None }
+    }
+
+    /// Holds on to something until the request has been answered, whoever answers it and how.
+    #[must_use]
+    pub fn guarded(self, guard: impl Send + 'static) -> Self {
+        let mut ticket = self;
+        ticket.guard = Some(Box::new(guard));
+        ticket
     }
 
     /// Answers; the connection is woken when `wakes` is fired.
@@ -50,6 +60,7 @@ impl Drop for Ticket {
                 waker.wake();
             }
         }
+        drop(self.guard.take());
     }
 }
 

@@ -19,9 +19,10 @@ pub struct Rates {
 const LOWEST: u32 = 1_000;
 const HIGHEST: u32 = 768_000;
 const STEEPEST: u32 = 64;
-/// A block lasts a whole number of periods of the rates' greatest common divisor, in Hz: 300 of them a second
-/// for 44,100 and 48,000. Rates with less in common than any in use, as 44,099 has, would need blocks of seconds.
-const LEAST_IN_COMMON: u32 = 25;
+/// A block lasts a whole number of periods of the rates' greatest common divisor. Rates with little in common
+/// need long blocks, whose plan a stream pays for in memory and when it opens; no rates in use come near this
+/// many samples (44,100 to 16,000: 882).
+const LONGEST_BLOCK: usize = 1 << 14;
 /// Samples of the lower rate that a block has at least: the more, the closer the pass band comes to half that
 /// rate (128: to nine tenths of it), and the later the result.
 const BLOCK: u32 = 128;
@@ -37,14 +38,14 @@ impl Rates {
                 "a signal of {from} Hz cannot be resampled to {to} Hz: one is over {STEEPEST} times the other"
             ));
         }
-        let common = common(from, to);
-        if common < LEAST_IN_COMMON {
+        let rates = Self { from, to };
+        let (takes, gives) = rates.blocks();
+        if takes.max(gives) > LONGEST_BLOCK {
             return refuse(format!(
-                "a signal of {from} Hz cannot be resampled to {to} Hz: their greatest common divisor is {common}, \
-                 and must be {LEAST_IN_COMMON} at least"
+                "a signal of {from} Hz cannot be resampled to {to} Hz: the rates have too little in common"
             ));
         }
-        Ok(Self { from, to })
+        Ok(rates)
     }
 
     fn lowest_terms(self) -> (u32, u32) {

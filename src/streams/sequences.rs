@@ -51,6 +51,8 @@ pub struct Sequences<W> {
 struct Open<W> {
     seat: Seat,
     busy: bool,
+    /// Its last step has come: what comes next must begin anew.
+    ended: bool,
     /// At most as many as requests may be unanswered on the connections that sent them.
     waiting: VecDeque<W>,
     touched: Time,
@@ -78,14 +80,17 @@ impl<W> Sequences<W> {
             });
             let Some(seat) = seat else { return Err((request, Refusal::Full)) };
             let waiting = VecDeque::new();
-            open.insert(step.key.clone(), Open { seat, busy: false, waiting, touched: now });
+            let sequence = Open { seat, busy: false, ended: false, waiting, touched: now };
+            open.insert(step.key.clone(), sequence);
         } else if step.start
             && let Some(sequence) = open.get_mut(&step.key)
         {
             sequence.seat.reset();
         }
-        let Some(sequence) = open.get_mut(&step.key) else { return Err((request, Refusal::NotStarted)) };
+        let sequence = open.get_mut(&step.key).filter(|sequence| step.start || !sequence.ended);
+        let Some(sequence) = sequence else { return Err((request, Refusal::NotStarted)) };
         sequence.touched = now;
+        sequence.ended = step.end;
         let work = make(request, sequence.seat.slot());
         if sequence.busy {
             sequence.waiting.push_back(work);
@@ -95,10 +100,10 @@ impl<W> Sequences<W> {
         Ok(Some((sequence.seat.lane(), work)))
     }
 
-    /// A step with this slot has been answered, or given up; returns the one behind it and its lane.
-    pub fn done(&self, step: &SequenceStep, slot: Slot, now: Time) -> Option<(usize, W)> {
+    /// The step that was on its way has been answered; returns the one behind it and its lane.
+    pub fn done(&self, key: &SequenceKey, now: Time) -> Option<(usize, W)> {
         let mut open = self.open.lock();
-        let sequence = open.get_mut(&step.key)?;
+        let sequence = open.get_mut(key)?;
         sequence.touched = now;
         sequence.busy = false;
         match sequence.waiting.pop_front() {
@@ -107,9 +112,8 @@ impl<W> Sequences<W> {
                 Some((sequence.seat.lane(), work))
             }
             None => {
-                // A sequence that has begun again since has another slot, and goes on.
-                if step.end && sequence.seat.slot() == slot {
-                    open.remove(&step.key);
+                if sequence.ended {
+                    open.remove(key);
                 }
                 None
             }
@@ -155,9 +159,11 @@ mod tests {
         let slot = take(&sequences, &step(1, "s"), at(0)).unwrap().unwrap();
         assert_eq!(take(&sequences, &step(1, ""), at(0)), Ok(None));
         assert_eq!(take(&sequences, &step(1, "e"), at(0)), Ok(None));
-        assert_eq!(sequences.done(&step(1, "s"), slot, at(0)), Some((0, slot)));
-        assert_eq!(sequences.done(&step(1, ""), slot, at(0)), Some((0, slot)));
-        assert_eq!(sequences.done(&step(1, "e"), slot, at(0)), None);
+        assert_eq!(take(&sequences, &step(1, ""), at(0)), Err(Refusal::NotStarted), "it has ended");
+        let key = step(1, "").key;
+        assert_eq!(sequences.done(&key, at(0)), Some((0, slot)));
+        assert_eq!(sequences.done(&key, at(0)), Some((0, slot)));
+        assert_eq!(sequences.done(&key, at(0)), None);
         assert_eq!(sequences.streams.open_count(), 0);
         assert_eq!(take(&sequences, &step(1, ""), at(0)), Err(Refusal::NotStarted));
     }
@@ -167,18 +173,19 @@ mod tests {
         let sequences = sequences();
         let first = take(&sequences, &step(1, "se"), at(0)).unwrap().unwrap();
         assert_eq!(take(&sequences, &step(1, "s"), at(0)), Ok(None));
-        let Some((0, second)) = sequences.done(&step(1, "se"), first, at(0)) else { panic!("it waits") };
+        let key = step(1, "").key;
+        let Some((0, second)) = sequences.done(&key, at(0)) else { panic!("it waits") };
         assert!(second.generation > first.generation);
-        assert_eq!(sequences.done(&step(1, "s"), second, at(0)), None);
+        assert_eq!(sequences.done(&key, at(0)), None);
         assert_eq!(sequences.streams.open_count(), 1, "the end was that of the first");
     }
 
     #[test]
     fn an_idle_sequence_makes_room() {
         let sequences = sequences();
-        let slot = take(&sequences, &step(1, "s"), at(0)).unwrap().unwrap();
+        assert!(take(&sequences, &step(1, "s"), at(0)).unwrap().is_some());
         assert_eq!(take(&sequences, &step(2, "s"), at(60)), Err(Refusal::Full), "the first is at work");
-        sequences.done(&step(1, "s"), slot, at(60));
+        sequences.done(&step(1, "").key, at(60));
         assert_eq!(take(&sequences, &step(2, "s"), at(61)), Err(Refusal::Full));
         assert!(take(&sequences, &step(2, "s"), at(71)).unwrap().is_some());
         assert_eq!(take(&sequences, &step(1, ""), at(71)), Err(Refusal::NotStarted));

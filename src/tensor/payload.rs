@@ -22,6 +22,15 @@ impl Payload {
         }
     }
 
+    /// Bytes to charge to the memory for requests. A window of a signal is bounded by its stream's place
+    /// already, and could not be sent again without a gap in the state behind it.
+    pub fn charge(&self) -> usize {
+        match self {
+            Self::Signal(..) => 0,
+            Self::Rows(_) | Self::Message(_) => self.len(),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

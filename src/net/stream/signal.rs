@@ -86,10 +86,13 @@ impl SignalEndpoint {
         limits: Limits,
         clock: Clock,
     ) -> Result<Self> {
+        if !served.is_open() {
+            return Err(Error::new(Code::ModelNotReady, "an instance of the model has ended"));
+        }
         let framer = source.framer(&stream)?;
         let window_encoding = source.window_encoding(&stream);
         let seat = match &served.streams {
-            Some(streams) => Some(streams.open().ok_or_else(|| {
+            Some(streams) => Some(served.open_stream(clock.now()).ok_or_else(|| {
                 let message = format!("all {} streams of the model are taken", streams.capacity());
                 Error::new(Code::StreamsFull, message)
             })?),
