@@ -1,5 +1,7 @@
 //! The rows of one state tensor, one for each stream of a lane.
 
+use std::cmp::Ordering;
+
 use crate::streams::Slot;
 
 /// Rows grow in steps of this many.
@@ -34,9 +36,14 @@ impl Slab {
         }
         let width = self.initial.len();
         let row = &mut self.rows[slot.index * width..(slot.index + 1) * width];
-        if self.generations[slot.index] != slot.generation {
-            self.generations[slot.index] = slot.generation;
-            row.copy_from_slice(&self.initial);
+        match slot.generation.cmp(&self.generations[slot.index]) {
+            // A step of a stream that has ended: it may run, but not in its successor's row.
+            Ordering::Less => return &self.initial,
+            Ordering::Equal => {}
+            Ordering::Greater => {
+                self.generations[slot.index] = slot.generation;
+                row.copy_from_slice(&self.initial);
+            }
         }
         row
     }
@@ -70,7 +77,9 @@ mod tests {
         assert_eq!(slab.row(slot(300, 1)), [7, 7]);
         assert_eq!(slab.row(slot(3, 1)), [1, 2], "rows stay when the slab grows");
         assert_eq!(slab.row(slot(3, 2)), [7, 7], "a new owner begins anew");
+        slab.store(slot(3, 2), [&[3u8, 4][..]].into_iter());
+        assert_eq!(slab.row(slot(3, 1)), [7, 7], "a late step of the former owner runs with nobody's state");
         slab.store(slot(3, 1), [&[9u8, 9][..]].into_iter());
-        assert_eq!(slab.row(slot(3, 2)), [7, 7], "a late result of the former owner is lost");
+        assert_eq!(slab.row(slot(3, 2)), [3, 4], "and its result is lost");
     }
 }
