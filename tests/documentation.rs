@@ -15,6 +15,7 @@ use thalweg::registry::file::ModelFile;
 const README: &str = include_str!("../README.md");
 const MODELS: &str = include_str!("../docs/MODELS.md");
 const ARCHITECTURE: &str = include_str!("../docs/ARCHITECTURE.md");
+const STREAMS: &str = include_str!("../docs/STREAMS.md");
 
 /// The cells of a table's rows whose first cell is code.
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -112,6 +113,13 @@ fn examples_of_configuration_parse() {
 }
 
 #[test]
+fn the_worked_example_of_a_stream_is_the_model_that_is_bundled() {
+    let bundled = toml::from_str(include_str!("../models/silero_vad/model.toml"));
+    let shown: Vec<_> = blocks(STREAMS, "toml").into_iter().map(toml::from_str::<ModelFile>).collect();
+    assert_eq!(shown, [bundled]);
+}
+
+#[test]
 fn every_key_of_a_model_file_is_explained() {
     let documented: BTreeSet<_> =
         rows(MODELS).flat_map(|cells| codes(cells[0]).collect::<Vec<_>>()).collect();
@@ -148,9 +156,12 @@ fn every_key_of_a_model_file_is_explained() {
 #[test]
 fn links_and_paths_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (file, text) in
-        [("README.md", README), ("docs/MODELS.md", MODELS), ("docs/ARCHITECTURE.md", ARCHITECTURE)]
-    {
+    for (file, text) in [
+        ("README.md", README),
+        ("docs/STREAMS.md", STREAMS),
+        ("docs/MODELS.md", MODELS),
+        ("docs/ARCHITECTURE.md", ARCHITECTURE),
+    ] {
         let folder = root.join(file).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {

@@ -230,6 +230,18 @@ mod tests {
     }
 
     #[test]
+    fn streams_are_bounded() {
+        for (count, expect) in [
+            (0, expect!["sequence_batching.max_candidate_sequences: 0 was given, 1 to 1048576 are possible"]),
+            (1 << 20, expect!["32: x@0 -> y@0"]),
+        ] {
+            let state = r#"[{ input_name = "s", output_name = "t" }]"#;
+            let toml = format!("[sequence_batching]\nmax_candidate_sequences = {count}\nstate = {state}");
+            check("x[b,4] s[b,2]", "y[b,4] t[b,2]", &toml, expect);
+        }
+    }
+
+    #[test]
     fn configuration_corrects_the_file() {
         let silero = ("input[?,?] state[2,?,128] sr[]", "output[?,1] stateN[?,?,?]");
         let toml = "inputs.state.batch_axis = 1\noutputs.stateN.batch_axis = 1\ninputs.sr.constant = 2.5";

@@ -8,6 +8,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from silero import RATE, WINDOW, Silero
 from speech import pieces, recording, resample
 from websockets.asyncio.client import connect
@@ -123,6 +124,16 @@ def test_sixty_four_at_once(server, talk, silero, tolerance):
     runs, alone = server.batches("silero_vad")
     assert runs - runs_before > alone - alone_before
     assert sum(len(want.times) for want in expected) > 200
+
+
+def test_the_greeting_is_the_one_that_is_documented(server, talk):
+    documented = (ROOT / "docs/STREAMS.md").read_text().splitlines()
+
+    async def main():
+        async with connect(server.ws(STREAM)) as socket:
+            assert await socket.recv() in documented
+
+    talk(main())
 
 
 def test_as_binary_tensors(server, talk, silero, tolerance):
