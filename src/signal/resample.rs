@@ -283,7 +283,7 @@ mod tests {
                 44_099,
                 16_000,
                 expect![
-                    "a signal of 44099 Hz cannot be resampled to 16000 Hz: their greatest common divisor is 1, and must be 25 at least"
+                    "a signal of 44099 Hz cannot be resampled to 16000 Hz: the rates have too little in common"
                 ],
             ),
         ] {
