@@ -10,6 +10,8 @@ mod sequence;
 mod server;
 mod socket;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 
 pub use server::{Server, ServerError, State};

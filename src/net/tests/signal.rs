@@ -1,0 +1,179 @@
+//! Steps, controls and their order.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use fastwebsockets::OpCode;
+
+use super::{Keepalive, Talk};
+
+/// Does what the script says, and tells what comes of each step. `run` has the lane answer what waits for it,
+/// `!` sends a control message, `ping` a ping, `leave` ends the pipe, and anything else is signal.
+async fn check(window: usize, script: &[&str], expect: Expect) {
+    let keepalive = Keepalive { interval: Duration::ZERO, idle: Duration::ZERO };
+    let mut talk = Talk::start(window, keepalive);
+    let mut told = String::new();
+    for &step in script {
+        writeln!(told, "{step}").unwrap();
+        match step {
+            "run" => writeln!(told, "  {}", talk.run_lane()).unwrap(),
+            "ping" => talk.client.send(OpCode::Ping, b"?").await,
+            "leave" => {
+                drop(std::mem::replace(&mut talk.client.pipe, tokio::io::duplex(1).0));
+                let code = (&mut talk.serving).await.unwrap();
+                writeln!(told, "  ended {code}, {} open", talk.streams.open_count()).unwrap();
+            }
+            step => match step.strip_prefix('!') {
+                Some(control) => {
+                    talk.client.send(OpCode::Text, format!(r#"{{"type":"{control}"}}"#).as_bytes()).await;
+                }
+                None => talk.client.send(OpCode::Binary, step.as_bytes()).await,
+            },
+        }
+        for message in talk.client.come().await {
+            writeln!(told, "  {message}").unwrap();
+        }
+    }
+    expect.assert_eq(&told);
+}
+
+#[tokio::test]
+async fn one_step_is_in_flight_and_the_others_wait_in_order() {
+    let expect = expect![[r#"
+        abcdefg
+        run
+          lane: ab#1
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+        h
+        run
+          lane: cd#1
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":4.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,100]}]}
+        run
+          lane: ef#1
+          {"type":"result","seq":2,"start_ms":4.0,"end_ms":6.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[101,102]}]}
+        run
+          lane: gh#1
+          {"type":"result","seq":3,"start_ms":6.0,"end_ms":8.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[103,104]}]}
+        run
+          lane:
+        leave
+          ended 1006, 0 open
+    "#]];
+    check(8, &["abcdefg", "run", "h", "run", "run", "run", "run", "leave"], expect).await;
+}
+
+#[tokio::test]
+async fn a_flood_fills_the_window_and_is_read_no_further() {
+    let expect = expect![[r#"
+        abcdefgh
+        ping
+        run
+          lane: ab#1
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+        run
+          lane: cd#1
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":4.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,100]}]}
+        run
+          lane: ef#1
+          {"type":"result","seq":2,"start_ms":4.0,"end_ms":6.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[101,102]}]}
+          pong ?
+        run
+          lane: gh#1
+          {"type":"result","seq":3,"start_ms":6.0,"end_ms":8.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[103,104]}]}
+    "#]];
+    check(2, &["abcdefgh", "ping", "run", "run", "run", "run"], expect).await;
+}
+
+#[tokio::test]
+async fn a_flush_runs_the_rest_and_is_told_behind_it() {
+    let expect = expect![[r#"
+        abc
+        !flush
+        run
+          lane: ab#1
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+        run
+          lane: c\xff#1
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":3.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,255]}]}
+          {"type":"flushed"}
+        !flush
+          {"type":"flushed"}
+        de
+        run
+          lane: de#1
+          {"type":"result","seq":2,"start_ms":4.0,"end_ms":6.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[100,101]}]}
+    "#]];
+    check(8, &["abc", "!flush", "run", "run", "!flush", "de", "run"], expect).await;
+}
+
+#[tokio::test]
+async fn a_reset_begins_anew_behind_what_came_before() {
+    let expect = expect![[r#"
+        abcde
+        !reset
+        fg
+        run
+          lane: ab#1
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+        run
+          lane: cd#1
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":4.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,100]}]}
+          {"type":"reset"}
+        run
+          lane: fg#2
+          {"type":"result","seq":2,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[102,103]}]}
+        run
+          lane:
+    "#]];
+    check(8, &["abcde", "!reset", "fg", "run", "run", "run", "run"], expect).await;
+}
+
+#[tokio::test]
+async fn a_close_answers_all_that_is_owed_first() {
+    let expect = expect![[r#"
+        abc
+        !close
+        de
+        run
+          lane: ab#1
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+        run
+          lane: c\xff#1
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":3.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,255]}]}
+          {"type":"flushed"}
+          close 1000
+        leave
+          ended 1000, 0 open
+    "#]];
+    check(8, &["abc", "!close", "de", "run", "run", "leave"], expect).await;
+}
+
+#[tokio::test]
+async fn an_unknown_control_is_refused_in_its_turn() {
+    let expect = expect![[r#"
+        ab
+        !sing
+        cd
+        run
+          lane: ab#1
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+          {"type":"error","error":"a text message is {\"type\":\"flush\"}, {\"type\":\"reset\"} or {\"type\":\"close\"}","code":"unknown_control","retryable":false}
+        run
+          lane: cd#1
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":4.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,100]}]}
+    "#]];
+    check(8, &["ab", "!sing", "cd", "run", "run"], expect).await;
+}
+
+#[tokio::test]
+async fn whoever_leaves_gives_the_slot_back_with_steps_in_flight() {
+    let expect = expect![[r#"
+        abcdef
+        leave
+          ended 1006, 0 open
+        run
+          lane: ab#1
+    "#]];
+    check(8, &["abcdef", "leave", "run"], expect).await;
+}
