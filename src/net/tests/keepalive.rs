@@ -33,7 +33,7 @@ async fn check(interval: u64, idle: u64, manner: Manner, expect: Expect) {
     }
     while let Ok(heard) = tokio::time::timeout_at(end, talk.client.next()).await {
         let message = heard.as_deref().unwrap_or("the end");
-        writeln!(told, "{:>3} s: {message}", start.elapsed().as_secs()).unwrap();
+        writeln!(told, "{} s: {message}", start.elapsed().as_secs()).unwrap();
         match message {
             "the end" => break,
             "ping" if manner.pongs => talk.client.send(OpCode::Pong, b"").await,
@@ -49,8 +49,8 @@ async fn check(interval: u64, idle: u64, manner: Manner, expect: Expect) {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_answers_no_ping_is_given_up() {
     let expect = expect![[r#"
-         15 s: ping
-         30 s: the end
+        15 s: ping
+        30 s: the end
     "#]];
     check(15, 0, SILENT, expect).await;
 }
@@ -58,7 +58,7 @@ async fn a_client_that_answers_no_ping_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_answers_is_kept() {
     let expect = expect![[r#"
-         60 s: ping
+        60 s: ping
         120 s: ping
     "#]];
     check(60, 0, Manner { pongs: true, ..SILENT }, expect).await;
@@ -67,12 +67,12 @@ async fn a_client_that_answers_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_client_is_warned_and_closed() {
     let expect = expect![[r#"
-         15 s: ping
-         30 s: ping
-         45 s: ping
-         45 s: {"type":"going_away","time_left_ms":15000}
-         60 s: close 1001 no message came for too long
-         60 s: the end
+        15 s: ping
+        30 s: ping
+        45 s: ping
+        45 s: {"type":"going_away","time_left_ms":15000}
+        60 s: close 1001 no message came for too long
+        60 s: the end
     "#]];
     check(15, 60, Manner { pongs: true, ..SILENT }, expect).await;
 }
@@ -80,10 +80,10 @@ async fn an_idle_client_is_warned_and_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_message_ends_idleness() {
     let expect = expect![[r#"
-         30 s: ping
-         60 s: ping
-         60 s: {"type":"going_away","time_left_ms":30000}
-         90 s: ping
+        30 s: ping
+        60 s: ping
+        60 s: {"type":"going_away","time_left_ms":30000}
+        90 s: ping
         120 s: ping
         150 s: ping
         150 s: {"type":"going_away","time_left_ms":30000}
@@ -94,9 +94,9 @@ async fn a_message_ends_idleness() {
 #[tokio::test(start_paused = true)]
 async fn whom_the_server_does_not_read_it_does_not_give_up() {
     let expect = expect![[r#"
-         30 s: ping
-         60 s: ping
-         90 s: ping
+        30 s: ping
+        60 s: ping
+        90 s: ping
         120 s: ping
         150 s: ping
     "#]];
