@@ -98,8 +98,8 @@ struct Control {
     pong: Mutex<Option<Bytes>>,
     /// What the timer asks for.
     ticked: Mutex<Option<Action>>,
-    /// How often bytes moved, either way.
-    moves: AtomicU64,
+    reads: AtomicU64,
+    writes: AtomicU64,
     messages: AtomicU64,
     /// The reader waits for room in the window, or reads no more.
     deaf: AtomicBool,
@@ -110,7 +110,8 @@ struct Control {
 impl Control {
     fn seen(&self) -> Seen {
         Seen {
-            signs: self.moves.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
+            writes: self.writes.load(Ordering::Relaxed),
             messages: self.messages.load(Ordering::Relaxed),
             deaf: self.deaf.load(Ordering::Relaxed),
             sending: self.sending.load(Ordering::Relaxed),
@@ -245,7 +246,7 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
     control: &Control,
     metrics: &Metrics,
 ) -> End {
-    let mut messages = MessageReader::new(Counted::new(read, &control.moves), limits.max_message_size);
+    let mut messages = MessageReader::new(Counted::new(read, &control.reads), limits.max_message_size);
     loop {
         control.deaf.store(true, Ordering::Relaxed);
         poll_fn(|cx| mailbox.poll_room(cx)).await;
@@ -287,7 +288,7 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     metrics: &Metrics,
     ready: &mut VecDeque<(E::Context, Answer)>,
 ) -> std::io::Result<()> {
-    let write = &mut Counted::new(write, &control.moves);
+    let write = &mut Counted::new(write, &control.writes);
     let mut out = BytesMut::new();
     endpoint.greet(&mut out);
     loop {

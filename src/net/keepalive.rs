@@ -14,8 +14,10 @@ pub struct Keepalive {
 /// What a connection has seen of its client so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
-    /// Bytes that came from it or that it took, in pieces as they moved.
-    pub signs: u64,
+    /// How often bytes came from it: of messages, or of pongs.
+    pub reads: u64,
+    /// How often it took some of what is sent.
+    pub writes: u64,
     pub messages: u64,
     /// The socket is not being read, so that nothing can be heard.
     pub deaf: bool,
@@ -39,23 +41,29 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Ticks {
     keepalive: Keepalive,
-    last: Option<Seen>,
+    last: Seen,
+    pinged: bool,
     quiet: Duration,
 }
 
 impl Ticks {
     pub fn new(keepalive: Keepalive) -> Self {
-        Self { keepalive, last: None, quiet: Duration::ZERO }
+        Self { keepalive, last: Seen::default(), pinged: false, quiet: Duration::ZERO }
     }
 
     /// One `interval` has passed.
     pub fn tick(&mut self, seen: Seen) -> Action {
         let Keepalive { interval, idle } = self.keepalive;
-        // Before the first tick no ping has been sent that could have been answered.
-        let Some(last) = self.last.replace(seen) else { return Action::Ping };
-        let heard_nothing = !seen.deaf && !last.deaf;
-        let took_nothing = seen.sending && last.sending;
-        if seen.signs == last.signs && (heard_nothing || took_nothing) {
+        let last = std::mem::replace(&mut self.last, seen);
+        // Before the first tick no ping was sent that could have been answered.
+        let pinged = std::mem::replace(&mut self.pinged, true);
+        // A ping waits behind what is being sent, so meanwhile what the client takes is its answer.
+        let is_dead = match (last.sending, seen.sending) {
+            (true, true) => seen.writes == last.writes,
+            (false, false) => !seen.deaf && !last.deaf,
+            _ => false,
+        };
+        if pinged && is_dead && seen.reads == last.reads {
             return Action::Dead;
         }
         let is_quiet = seen.messages == last.messages && !seen.deaf;
@@ -76,11 +84,12 @@ mod tests {
 
     const TICK: Duration = Duration::from_secs(15);
 
-    /// Signs, messages, and what the connection was at: `d`eaf, `s`ending.
+    /// Reads, messages, and what the connection was at: `d`eaf, `s`ending and how much of it was taken.
     fn run(idle: u64, seen: &[(u64, u64, &str)]) -> Vec<Action> {
         let mut ticks = Ticks::new(Keepalive { interval: TICK, idle: Duration::from_secs(idle) });
-        let seen = seen.iter().map(|&(signs, messages, at)| Seen {
-            signs,
+        let seen = seen.iter().map(|&(reads, messages, at)| Seen {
+            reads,
+            writes: at.matches('.').count() as u64,
             messages,
             deaf: at.contains('d'),
             sending: at.contains('s'),
@@ -94,8 +103,9 @@ mod tests {
         assert_eq!(run(0, &[(0, 0, ""), (1, 0, ""), (2, 0, ""), (2, 0, "")]), [Ping, Ping, Ping, Dead]);
         // While the socket is not read, nothing can be heard of it.
         assert_eq!(run(0, &[(1, 1, "d"), (1, 1, "d"), (1, 1, ""), (1, 1, "")]), [Ping, Ping, Ping, Dead]);
-        // A download that moves is a sign; one that stands still is none, read or not.
-        assert_eq!(run(0, &[(1, 1, "ds"), (2, 1, "ds"), (2, 1, "ds")]), [Ping, Ping, Dead]);
+        // A download that moves is a sign; one that stands still is none, whether the socket is read or not.
+        assert_eq!(run(0, &[(1, 1, "s."), (1, 1, "s.."), (1, 1, "s..")]), [Ping, Ping, Dead]);
+        assert_eq!(run(0, &[(1, 1, "ds."), (1, 1, "ds.."), (1, 1, "ds..")]), [Ping, Ping, Dead]);
     }
 
     #[test]
@@ -105,8 +115,8 @@ mod tests {
             let seen = messages.iter().enumerate();
             seen.map(|(tick, &messages)| (tick as u64 + 1, messages, "")).collect::<Vec<_>>()
         };
-        assert_eq!(run(60, &pongs(&[0, 0, 0, 0, 0])), [Ping, Ping, Ping, Warn(TICK), Idle]);
-        assert_eq!(run(60, &pongs(&[0, 0, 0, 0, 1, 1])), [Ping, Ping, Ping, Warn(TICK), Ping, Ping]);
-        assert_eq!(run(15, &pongs(&[1, 1])), [Ping, Idle]);
+        assert_eq!(run(60, &pongs(&[0, 0, 0, 0])), [Ping, Ping, Warn(TICK), Idle]);
+        assert_eq!(run(60, &pongs(&[0, 0, 0, 1, 1])), [Ping, Ping, Warn(TICK), Ping, Ping]);
+        assert_eq!(run(30, &pongs(&[1, 1, 1])), [Ping, Warn(TICK), Idle]);
     }
 }

@@ -73,6 +73,7 @@ impl Talk {
             output: None,
             file: ModelFile::default(),
             producers: vec![producer],
+            sequences: None,
             streams: Some(Arc::clone(&streams)),
             metrics: metrics.model("echo", "1"),
         });
