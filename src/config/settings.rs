@@ -140,9 +140,10 @@ impl RawSettings {
             let wanted = "it must hold at least one message of max_message_size";
             return Err(ConfigError::Invalid { setting: "max_request_memory", found, wanted });
         }
-        if settings.idle_timeout != 0 && settings.idle_timeout < settings.ping_interval.max(1) {
+        if settings.idle_timeout != 0 && settings.idle_timeout < settings.ping_interval.saturating_mul(2) {
             let found = settings.idle_timeout.to_string();
-            let wanted = "it is seen at pings, and so at least ping_interval";
+            let wanted =
+                "it is warned of at a ping and ends at the next, so twice ping_interval is the least";
             return Err(ConfigError::Invalid { setting: "idle_timeout", found, wanted });
         }
         if settings.idle_timeout != 0 && settings.ping_interval == 0 {

@@ -9,7 +9,7 @@ use crate::protocol::{Sequence, SequenceId};
 use crate::queue::Draft;
 use crate::registry::Served;
 use crate::reply::Mailbox;
-use crate::streams::{Refusal, SequenceKey, SequenceStep};
+use crate::streams::{MAX_WAITING, Refusal, SequenceKey, SequenceStep};
 
 /// Held by a step's ticket: once the step is answered, the next one goes on its way.
 struct Turn {
@@ -65,6 +65,10 @@ pub fn submit(
             Refusal::NotStarted => {
                 let message = "the sequence has not begun: its first request needs sequence_start";
                 Error::new(Code::UnknownSequence, message)
+            }
+            Refusal::Behind => {
+                let message = format!("{MAX_WAITING} steps of the sequence wait already");
+                Error::new(Code::QueueFull, message)
             }
             Refusal::Full => {
                 let capacity = served.streams.as_ref().map_or(0, |streams| streams.capacity());

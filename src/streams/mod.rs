@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use sequences::{Refusal, SequenceKey, SequenceStep, Sequences};
+pub use sequences::{MAX_WAITING, Refusal, SequenceKey, SequenceStep, Sequences};
 pub use slots::{Slot, Slots};
 
 /// The slots of all lanes of one model.

@@ -36,7 +36,13 @@ pub enum Refusal {
     NotStarted,
     /// There is no slot for another sequence.
     Full,
+    /// Too many of its steps wait already.
+    Behind,
 }
+
+/// Steps of one sequence that may wait for the one before. Bounds what one sequence holds, and how deep the
+/// stack grows where all that waits is refused, each step by the end of the one before.
+pub const MAX_WAITING: usize = 128;
 
 /// The sequences of one model. `W` is the work that waits.
 #[derive(Debug)]
@@ -53,7 +59,7 @@ struct Open<W> {
     busy: bool,
     /// Its last step has come: what comes next must begin anew.
     ended: bool,
-    /// At most as many as requests may be unanswered on the connections that sent them.
+    /// At most [`MAX_WAITING`].
     waiting: VecDeque<W>,
     touched: Time,
 }
@@ -89,6 +95,9 @@ impl<W> Sequences<W> {
         }
         let sequence = open.get_mut(&step.key).filter(|sequence| step.start || !sequence.ended);
         let Some(sequence) = sequence else { return Err((request, Refusal::NotStarted)) };
+        if sequence.waiting.len() >= MAX_WAITING {
+            return Err((request, Refusal::Behind));
+        }
         sequence.touched = now;
         sequence.ended = step.end;
         let work = make(request, sequence.seat.slot());
@@ -166,6 +175,18 @@ mod tests {
         assert_eq!(sequences.done(&key, at(0)), None);
         assert_eq!(sequences.streams.open_count(), 0);
         assert_eq!(take(&sequences, &step(1, ""), at(0)), Err(Refusal::NotStarted));
+    }
+
+    #[test]
+    fn a_sequence_keeps_a_bounded_number_of_steps() {
+        let sequences = sequences();
+        assert!(take(&sequences, &step(1, "s"), at(0)).unwrap().is_some());
+        for _ in 0..MAX_WAITING {
+            assert_eq!(take(&sequences, &step(1, ""), at(0)), Ok(None));
+        }
+        assert_eq!(take(&sequences, &step(1, "e"), at(0)), Err(Refusal::Behind));
+        sequences.done(&step(1, "").key, at(0));
+        assert_eq!(take(&sequences, &step(1, ""), at(0)), Ok(None), "the end that was refused is none");
     }
 
     #[test]
