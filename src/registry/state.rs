@@ -98,3 +98,82 @@ fn take(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DataType;
+    use expect_test::{Expect, expect};
+
+    fn spec(name: &str, dims: &[Dim], batch_axis: usize) -> TensorSpec {
+        TensorSpec {
+            name: name.into(),
+            datatype: DataType::Uint8,
+            dims: dims.to_vec(),
+            batch_axis: Some(batch_axis),
+        }
+    }
+
+    /// A model from `x` to `y` with a state of two bytes, whose output lies along `axis`.
+    fn signature(axis: usize) -> Signature {
+        let (batch, two) = (Dim::Dynamic, Dim::Fixed(2));
+        Signature {
+            inputs: vec![spec("x", &[batch], 0), spec("state", &[two, batch], 1)],
+            outputs: vec![spec("y", &[batch], 0), spec("next", &[batch, batch], axis)],
+            states: vec![],
+            max_batch_size: 4,
+        }
+    }
+
+    fn check(axis: usize, toml: &str, expect: Expect) {
+        let mut signature = signature(axis);
+        let text = match split(&mut signature, &toml::from_str(toml).unwrap()) {
+            Err(error) => format!("{}: {}", error.field, error.why),
+            Ok(()) => {
+                let names =
+                    |specs: &[TensorSpec]| specs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
+                let states: Vec<_> = signature.states.iter().map(|state| &state.initial).collect();
+                format!("{:?} -> {:?}, {states:?}", names(&signature.inputs), names(&signature.outputs))
+            }
+        };
+        expect.assert_eq(&text);
+    }
+
+    #[test]
+    fn states_leave_the_signature_if_they_fit() {
+        let pair = "state = [{ input_name = 'state', output_name = 'next' }]";
+        check(1, pair, expect![[r#"["x"] -> ["y"], [[0, 0]]"#]]);
+        check(
+            0,
+            pair,
+            expect![
+                "sequence_batching.state[0].output_name: the output is [-1, -1] with batch axis Some(0), the input [2, -1] with batch axis Some(1); both must be alike"
+            ],
+        );
+        check(
+            1,
+            "state = []",
+            expect!["sequence_batching.state: none was given, at least one pair of state is needed"],
+        );
+        check(
+            1,
+            "state = [{ input_name = 's', output_name = 'next' }]",
+            expect!["sequence_batching.state[0].input_name: 's' was given, the model has x, state"],
+        );
+    }
+
+    #[test]
+    fn streams_begin_with_what_a_file_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("row"), [7, 8]).unwrap();
+        let mut signature = signature(1);
+        let toml = "state = [{ input_name = 'state', output_name = 'next', initial_state = 'row' }]";
+        let file = toml::from_str(toml).unwrap();
+        split(&mut signature, &file).unwrap();
+        read_initial(&mut signature.states, &file, folder.path()).unwrap();
+        assert_eq!(signature.states[0].initial, [7, 8]);
+        std::fs::write(folder.path().join("row"), [7]).unwrap();
+        let error = read_initial(&mut signature.states, &file, folder.path()).unwrap_err();
+        assert_eq!(error.field, "sequence_batching.state[0].initial_state");
+    }
+}
