@@ -5,9 +5,10 @@
 //! what a client waits. The server's CPU time is the kernel's own account of its threads. Every answer is
 //! compared with the first one, byte for byte.
 //!
-//! `… -- streams [--count N | --search] [--at-once]` opens real-time streams of Silero VAD instead: a chunk of
+//! `… -- streams [--count N | --search] [--at-once] [--flood]` opens real-time streams of Silero VAD instead: a chunk of
 //! 32 ms every 32 ms, each. Without a number it tries a few; `--search` finds how many are held, with answers
-//! that come, but for one in a hundred, before the next chunk is due.
+//! that come, but for one in a hundred, before the next chunk is due; `--flood` adds a stream that pushes as fast
+//! as it can, which is not counted among them.
 
 #![allow(
     clippy::disallowed_methods,
@@ -46,7 +47,7 @@ fn main() {
 
     server::pin(std::process::id(), "1");
     if named("streams") {
-        let pace = Pace { seconds, at_once: named("--at-once") };
+        let pace = Pace { seconds, at_once: named("--at-once"), flood: named("--flood") };
         return run_streams(pace, option("--count"), named("--search"));
     }
     let server = Server::start("0", "tests/models/repository");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -34,6 +34,8 @@ pub struct Pace {
     pub seconds: Duration,
     /// All streams send at the same moment, rather than spread over the tick.
     pub at_once: bool,
+    /// One more stream pushes as fast as it can.
+    pub flood: bool,
 }
 
 pub struct Figures {
@@ -112,6 +114,10 @@ async fn run(server: &Server, streams: usize, pace: Pace) -> Figures {
     let path = format!("/v2/models/{MODEL}/stream?greeting=false");
     for _ in 0..streams {
         sockets.push(connect(server.address, &path).await);
+    }
+    if pace.flood {
+        // Ends with the runtime.
+        tokio::spawn(flood(connect(server.address, &path).await));
     }
     let warm_up = ticks(WARM_UP);
     let ticks = warm_up + ticks(pace.seconds);
@@ -208,6 +214,18 @@ async fn connect(address: SocketAddr, path: &str) -> TcpStream {
     let (socket, rest) = open(address, path).await;
     assert!(rest.is_empty(), "nobody has asked anything yet");
     socket
+}
+
+/// Pushes messages of a second of signal, and reads what comes of them so that it can go on.
+async fn flood(socket: TcpStream) {
+    let payload = [0u8; 32_000];
+    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let message = [&[0x82, 0xfe][..], &length, &[0; 4], &payload].concat();
+    let (mut read, mut write) = socket.into_split();
+    let mut answers = vec![0; 64 << 10];
+    let reading = async { while matches!(read.read(&mut answers).await, Ok(1..)) {} };
+    let writing = async { while write.write_all(&message).await.is_ok() {} };
+    tokio::join!(reading, writing);
 }
 
 /// Takes one stream's answers.
