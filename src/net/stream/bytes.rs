@@ -9,7 +9,7 @@ use fastwebsockets::OpCode;
 use serde_json::json;
 use smallvec::smallvec;
 
-use super::{Choices, scores, text, views};
+use super::{Choices, greet, scores, text, views, warn};
 use crate::clock::{Clock, Time};
 use crate::error::Result;
 use crate::metrics::Outcome;
@@ -90,23 +90,11 @@ impl Endpoint for ByteEndpoint {
     type Context = Step;
 
     fn greet(&self, out: &mut BytesMut) {
-        if !self.choices.greeting {
-            return;
-        }
-        let greeting = json!({
-            "type": "session.created",
-            "model": self.served.name,
-            "version": self.served.version_text,
-            "input": {
-                "encoding": "bytes",
-                "messages": "each text or binary message is one request, and has one result, in order",
-            },
-            "limits": {
-                "max_message_size": self.limits.max_message_size,
-                "max_requests_per_connection": self.limits.window,
-            },
+        let input = json!({
+            "encoding": "bytes",
+            "messages": "each text or binary message is one request, and has one result, in order",
         });
-        let Ok(()) = text(out, |out| out.extend_from_slice(greeting.to_string().as_bytes())) else { return };
+        greet(&self.served, self.choices, self.limits, input, &[], out);
     }
 
     fn receive(&self, _text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Step>>) {
@@ -146,8 +134,7 @@ impl Endpoint for ByteEndpoint {
     }
 
     fn warn(&self, left: Duration, out: &mut BytesMut) {
-        let left = left.as_millis();
-        let Ok(()) = text(out, |out| protocol::encode_going_away(out, left)) else { return };
+        warn(left, out);
     }
 
     fn abandon(&self, _: Step) {

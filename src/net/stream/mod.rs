@@ -4,17 +4,21 @@ mod bytes;
 mod signal;
 mod source;
 
+use std::time::Duration;
+
 use ::bytes::BytesMut;
 use fastwebsockets::OpCode;
+use serde_json::{Value, json};
 use smallvec::SmallVec;
 
 pub use bytes::ByteEndpoint;
 pub use signal::SignalEndpoint;
 pub use source::Source;
 
+use super::connection::Limits;
 use super::socket::append_frame;
 use crate::error::{Code, Error, Result};
-use crate::protocol::OutputView;
+use crate::protocol::{self, OutputView};
 use crate::registry::Served;
 use crate::tensor::Rows;
 
@@ -26,6 +30,39 @@ pub struct Choices {
     pub binary: bool,
     /// Only results in which something happened.
     pub events_only: bool,
+}
+
+/// Says what the connection is: the model, what it takes, and the limits.
+fn greet(
+    served: &Served,
+    choices: Choices,
+    limits: Limits,
+    input: Value,
+    controls: &[&str],
+    out: &mut BytesMut,
+) {
+    if !choices.greeting {
+        return;
+    }
+    let mut greeting = json!({
+        "type": "session.created",
+        "model": served.name,
+        "version": served.version_text,
+        "input": input,
+    });
+    if !controls.is_empty() {
+        greeting["controls"] = json!(controls);
+    }
+    greeting["limits"] = json!({
+        "max_message_size": limits.max_message_size,
+        "max_requests_per_connection": limits.window,
+    });
+    let Ok(()) = text(out, |out| out.extend_from_slice(greeting.to_string().as_bytes())) else { return };
+}
+
+/// Says that the connection will end unless the client sends something.
+fn warn(left: Duration, out: &mut BytesMut) {
+    let Ok(()) = text(out, |out| protocol::encode_going_away(out, left.as_millis())) else { return };
 }
 
 /// Appends a text message that cannot fail.

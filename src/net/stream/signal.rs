@@ -15,7 +15,7 @@ use serde_json::json;
 use smallvec::{SmallVec, smallvec};
 
 use super::source::Source;
-use super::{Choices, scores, text, views};
+use super::{Choices, greet, scores, text, views, warn};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result};
 use crate::metrics::Outcome;
@@ -247,29 +247,16 @@ impl Endpoint for SignalEndpoint {
     type Context = Owed;
 
     fn greet(&self, out: &mut BytesMut) {
-        if !self.choices.greeting {
-            return;
-        }
-        let greeting = json!({
-            "type": "session.created",
-            "model": self.served.name,
-            "version": self.served.version_text,
-            "input": {
-                "encoding": self.source.encoding().as_str(),
-                "encodings": self.stream.encodings,
-                "sample_rate": self.source.sample_rate(),
-                "channels": 1,
-                "window": self.stream.frames.window(),
-                "hop": self.stream.frames.hop(),
-                "messages": "binary messages are the signal, cut anywhere; each window has one result",
-            },
-            "controls": ["flush", "reset", "close"],
-            "limits": {
-                "max_message_size": self.limits.max_message_size,
-                "max_requests_per_connection": self.limits.window,
-            },
+        let input = json!({
+            "encoding": self.source.encoding().as_str(),
+            "encodings": self.stream.encodings,
+            "sample_rate": self.source.sample_rate(),
+            "channels": 1,
+            "window": self.stream.frames.window(),
+            "hop": self.stream.frames.hop(),
+            "messages": "binary messages are the signal, cut anywhere; each window has one result",
         });
-        let Ok(()) = text(out, |out| out.extend_from_slice(greeting.to_string().as_bytes())) else { return };
+        greet(&self.served, self.choices, self.limits, input, &["flush", "reset", "close"], out);
     }
 
     fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Owed>>) {
@@ -327,8 +314,7 @@ impl Endpoint for SignalEndpoint {
     }
 
     fn warn(&self, left: Duration, out: &mut BytesMut) {
-        let left = left.as_millis();
-        let Ok(()) = text(out, |out| protocol::encode_going_away(out, left)) else { return };
+        warn(left, out);
     }
 
     fn abandon(&self, owed: Owed) {
