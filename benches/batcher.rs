@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use thalweg::batcher::{Batcher, Entry, Next, Policy};
+use thalweg::batcher::{Batcher, Entry, Next, Policy, Want};
 use thalweg::clock::Time;
 use thalweg::tensor::GroupKey;
 
@@ -51,7 +51,7 @@ fn push_and_next(c: &mut Criterion) {
                     let key = GroupKey([512].into_iter().collect());
                     batcher.push(Request { key, _rest: [0; 16] });
                 }
-                match batcher.next(Time::from_nanos(2), &mut |_, _| ()) {
+                match batcher.next(Time::from_nanos(2), Want::Any, &mut |_, _| ()) {
                     Next::Run(batch) => black_box(batch.len()),
                     Next::Wait(_) => 0,
                 }

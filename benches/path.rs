@@ -12,10 +12,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use smallvec::smallvec;
 use thalweg::batcher::Policy;
 use thalweg::clock::Clock;
-use thalweg::device::{Cpu, Device, TensorView};
+use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::Running;
 use thalweg::error::Result;
-use thalweg::lane::{Feed, Lane};
+use thalweg::lane::{Feed, Host, Lane, WarmUp};
 use thalweg::metrics::Metrics;
 use thalweg::queue::{self, Draft, Memory, Places, Producer};
 use thalweg::reply::Mailbox;
@@ -59,9 +59,9 @@ fn start_lane(signature: &Signature) -> (Producer, Clock) {
         priority_levels: 1,
     };
     let feed = Feed::new(requests, policy, clock, Arc::clone(&metrics));
-    let device = Box::new(Cpu::new(signature, &[]));
-    let lane = Lane { feed, device, model: Box::new(Echo), clock, metrics };
-    lane.spawn("bench".into()).expect("a thread");
+    let pipeline = Box::new(Host::new(Cpu::new(signature, &[]), Box::new(Echo)));
+    let lane = Lane::new(feed, pipeline, clock, metrics);
+    lane.spawn("bench".into(), WarmUp::default()).expect("a thread");
     (producer, clock)
 }
 

@@ -46,7 +46,16 @@ pub struct Policy {
     pub priority_levels: usize,
 }
 
-/// What a free lane does next.
+/// What a lane has use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Whatever is worth running.
+    Any,
+    /// Only a batch that would not grow any more: the lane is busy, and the others may as well wait for company.
+    Full,
+}
+
+/// What a lane does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<T> {
     /// Run these, in this order; never empty.
@@ -109,20 +118,20 @@ impl<T: Entry> Batcher<T> {
         }
     }
 
-    /// Decides for one free lane, and hands every request that is not to run any more to `dropped`.
+    /// Decides for one lane, and hands every request that is not to run any more to `dropped`.
     ///
     /// The most urgent group that is ready runs: the one whose front has the lowest level, then the greatest age.
     /// A group is ready when it fills a batch, when a preferred size falls between two of its requests, or when
-    /// its oldest request has waited for `max_queue_delay`. Deadlines are kept to the moment; that a caller has
-    /// left is seen when its request is about to run.
+    /// its oldest request has waited for `max_queue_delay`; for a lane that wants full batches, age does not count.
+    /// Deadlines are kept to the moment; that a caller has left is seen when its request is about to run.
     ///
     /// Costs the groups plus one batch; preferred sizes add a look into the groups that are still waiting for
     /// more, and a deadline that comes adds one look at everything.
-    pub fn next(&mut self, now: Time, dropped: &mut impl FnMut(T, Dropped)) -> Next<T> {
+    pub fn next(&mut self, now: Time, want: Want, dropped: &mut impl FnMut(T, Dropped)) -> Next<T> {
         if self.earliest_deadline.is_some_and(|deadline| deadline <= now) {
             self.sweep(now, dropped);
         }
-        while let Some((key, limit)) = self.most_urgent(now)
+        while let Some((key, limit)) = self.most_urgent(now, want)
             && let Some(group) = self.groups.get_mut(&key)
         {
             // Requests that turn out to be gone may have been what made the group ready, so it is judged again.
@@ -136,7 +145,7 @@ impl<T: Entry> Batcher<T> {
                 return Next::Run(batch);
             }
         }
-        Next::Wait(self.wake())
+        Next::Wait(self.wake(want))
     }
 
     /// Nobody will come to join those who wait: from now on they run as soon as a lane is free.
@@ -152,24 +161,25 @@ impl<T: Entry> Batcher<T> {
     }
 
     /// The group to run now, and the rows that its batch may have.
-    fn most_urgent(&self, now: Time) -> Option<(GroupKey, usize)> {
+    fn most_urgent(&self, now: Time, want: Want) -> Option<(GroupKey, usize)> {
         let mut best: Option<(Rank, &GroupKey, usize)> = None;
         for (key, group) in &self.groups {
             let Some(rank) = group.rank() else { continue };
             if best.is_some_and(|(most_urgent, ..)| most_urgent <= rank) {
                 continue;
             }
-            if let Some(limit) = self.policy.ready(group, now) {
+            if let Some(limit) = self.policy.ready(group, now, want) {
                 best = Some((rank, key, limit));
             }
         }
         best.map(|(_, key, limit)| (key.clone(), limit))
     }
 
-    /// When an idle lane must look again although nothing arrives.
-    fn wake(&self) -> Option<Time> {
+    /// When a lane that waits must look again although nothing arrives.
+    fn wake(&self, want: Want) -> Option<Time> {
         let oldest = self.groups.values().filter_map(Group::oldest).min()?;
-        earlier(Some(oldest + self.policy.max_queue_delay), self.earliest_deadline)
+        let due = (want == Want::Any).then(|| oldest + self.policy.max_queue_delay);
+        earlier(due, self.earliest_deadline)
     }
 
     fn sweep(&mut self, now: Time, dropped: &mut impl FnMut(T, Dropped)) {
@@ -186,10 +196,10 @@ impl<T: Entry> Batcher<T> {
 
 impl Policy {
     /// The rows that a batch of this group may have if it runs now; `None` if it had better wait.
-    fn ready<T: Entry>(&self, group: &Group<T>, now: Time) -> Option<usize> {
+    fn ready<T: Entry>(&self, group: &Group<T>, now: Time, want: Want) -> Option<usize> {
         let max = self.max_batch_size;
-        let due = group.oldest().is_some_and(|oldest| oldest + self.max_queue_delay <= now);
-        if due {
+        let due = |oldest| oldest + self.max_queue_delay <= now;
+        if want == Want::Any && group.oldest().is_some_and(due) {
             return Some(max);
         }
         self.preferred(group).or((group.rows() >= max).then_some(max))

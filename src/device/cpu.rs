@@ -3,8 +3,8 @@
 use ndarray::{ArrayView3, ArrayViewMut3, s};
 use smallvec::SmallVec;
 
+use super::TensorView;
 use super::slab::Slab;
-use super::{Device, TensorView};
 use crate::error::{Code, Error, Result};
 use crate::signal::Encoding;
 use crate::streams::Slot;
@@ -58,10 +58,9 @@ impl Cpu {
             filled: 0,
         }
     }
-}
 
-impl Device for Cpu {
-    fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()> {
+    /// Starts a batch of `rows` rows whose dynamic dimensions are those of `key`.
+    pub fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()> {
         let mut dynamic = key.0.iter().copied();
         (self.rows, self.filled) = (rows, 0);
         self.slots.clear();
@@ -72,7 +71,9 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
+    /// Puts the next `rows` rows, one payload for each input. A model with state takes one row at a time, and the
+    /// slot whose state goes with it.
+    pub fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
         if self.filled + rows > self.rows || payloads.len() != self.inputs.len() {
             return Err(Error::new(Code::Internal, "a request does not fit its batch"));
         }
@@ -95,11 +96,13 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn inputs(&mut self) -> SmallVec<[TensorView<'_>; 4]> {
+    /// The batch: one tensor for each input of the model's signature, then one for each of its states.
+    pub fn inputs(&self) -> SmallVec<[TensorView<'_>; 4]> {
         self.inputs.iter().chain(self.states.iter().map(|state| &state.batch)).map(Input::view).collect()
     }
 
-    fn keep(&mut self, output: &BatchOutput) -> Result<()> {
+    /// Keeps the states that a run gave, behind its outputs, for the slots of its batch.
+    pub fn keep(&mut self, output: &BatchOutput) -> Result<()> {
         let columns = output.columns.get(self.outputs..).unwrap_or_default();
         if columns.len() != self.states.len() {
             return Err(Error::new(Code::Internal, "the model did not give all its states"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, select};
 use parking_lot::Mutex;
 
-use crate::batcher::{Batcher, Dropped, Entry, Next, Policy};
+use crate::batcher::{Batcher, Dropped, Entry, Next, Policy, Want};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error};
 use crate::metrics::ModelMetrics;
@@ -40,11 +40,12 @@ impl Entry for Request {
 
 /// Gives batches to the lanes of one model. Only lanes touch the lock inside; connections end at the queue.
 ///
-/// No lane sleeps while work waits. A lane looks at all of the queue and the batcher in one hold of the lock,
+/// No free lane sleeps while work waits. A lane looks at all of the queue and the batcher in one hold of the lock,
 /// and is counted as idle in the same hold; from then on a request is kept by the queue and a ring by the bell
 /// until some sleeper takes it, and whoever takes either looks again. So work can only be left behind by a lane
-/// that goes to run: it rings if anyone is idle, and the one who hears it does the same. Where nobody is idle,
-/// each lane has yet to look. The earliest time to wake is known to the lane that looked last, or rung for.
+/// that goes to run, or that is busy and lets a batch grow: it rings if anyone is idle, and the one who hears it does
+/// the same. Where nobody is idle, each lane has yet to look. The earliest time to wake is known to the lane that looked
+/// last, or rung for.
 pub struct Feed {
     requests: Consumer,
     state: Mutex<State>,
@@ -54,9 +55,28 @@ pub struct Feed {
     metrics: Arc<ModelMetrics>,
 }
 
+/// What a lane gets when it asks for work.
+pub(super) enum Taken {
+    Batch(Vec<Request>),
+    /// A batch of its own has landed.
+    Landing,
+    /// There will never be any.
+    Closed,
+}
+
+enum Step {
+    Run(Vec<Request>),
+    /// Look again when something has come, or at this time.
+    Wait {
+        until: Option<Time>,
+        closed: bool,
+    },
+    Closed,
+}
+
 struct State {
     batcher: Batcher<Request>,
-    /// Lanes that wait, or are about to.
+    /// Lanes that wait for whatever comes, or are about to.
     idle: usize,
     /// Nobody can send requests any more.
     closed: bool,
@@ -69,59 +89,82 @@ impl Feed {
         Arc::new(Self { requests, state: Mutex::new(state), bell, clock, metrics })
     }
 
-    /// The next batch for a free lane; `None` when there will never be one.
-    pub fn next(&self) -> Option<Vec<Request>> {
+    /// The next batch for a lane with room. Until `patience` ends only a full one: the lane is still busy.
+    pub(super) fn next(&self, patience: Option<Time>, landings: &Receiver<()>) -> Taken {
         loop {
-            let (step, closed) = self.step();
-            match step {
-                Next::Run(mut batch) => {
+            let want = match patience {
+                Some(end) if self.clock.now() < end => Want::Full,
+                _ => Want::Any,
+            };
+            match self.step(want) {
+                Step::Run(mut batch) => {
                     let now = self.clock.now();
                     for request in &mut batch {
                         request.permit.leave_queue();
                         self.metrics.queued(now - request.enqueued);
                     }
-                    return Some(batch);
+                    return Taken::Batch(batch);
                 }
-                Next::Wait(None) if closed => return None,
-                Next::Wait(until) => self.wait(until, closed),
+                Step::Closed => return Taken::Closed,
+                Step::Wait { until, closed } => {
+                    let until =
+                        if want == Want::Full { until.into_iter().chain(patience).min() } else { until };
+                    if self.wait(want, until, closed, landings) {
+                        return Taken::Landing;
+                    }
+                }
             }
         }
     }
 
-    fn step(&self) -> (Next<Request>, bool) {
+    fn step(&self, want: Want) -> Step {
         let mut dropped = Vec::new();
         let mut state = self.state.lock();
         while let Ok(request) = self.requests.requests().try_recv() {
             state.batcher.push(request);
         }
-        let step = state.batcher.next(self.clock.now(), &mut |request, why| dropped.push((request, why)));
+        let next =
+            state.batcher.next(self.clock.now(), want, &mut |request, why| dropped.push((request, why)));
+        let step = match next {
+            Next::Run(batch) => Step::Run(batch),
+            Next::Wait(_) if state.closed && state.batcher.is_empty() => Step::Closed,
+            Next::Wait(until) => Step::Wait { until, closed: state.closed },
+        };
         match step {
-            Next::Wait(None) if state.closed => {}
-            Next::Wait(_) => state.idle += 1,
-            Next::Run(_) if state.idle > 0 && !state.batcher.is_empty() => self.ring(),
-            Next::Run(_) => {}
+            Step::Closed => {}
+            Step::Wait { .. } if want == Want::Any => state.idle += 1,
+            Step::Wait { .. } | Step::Run(_) if state.idle > 0 && !state.batcher.is_empty() => self.ring(),
+            Step::Wait { .. } | Step::Run(_) => {}
         }
-        let closed = state.closed;
         drop(state);
         for (request, why) in dropped {
             self.drop_request(request, why);
         }
-        (step, closed)
+        step
     }
 
-    /// Sleeps until a request arrives, the bell rings, or the time has come.
-    fn wait(&self, until: Option<Time>, closed: bool) {
+    /// Sleeps until a request arrives, the bell rings, the time has come, or a batch has landed: whether that is it.
+    fn wait(&self, want: Want, until: Option<Time>, closed: bool, landings: &Receiver<()>) -> bool {
         // A channel without senders is always ready, and would turn this wait into a spin.
         let requests = if closed { &crossbeam_channel::never() } else { self.requests.requests() };
+        // The bell calls those who take whatever there is.
+        let bell = if want == Want::Any { &self.bell.1 } else { &crossbeam_channel::never() };
         let timeout = until
             .map_or_else(crossbeam_channel::never, |time| crossbeam_channel::at(self.clock.instant(time)));
+        let mut landed = false;
         let arrived = select! {
             recv(requests) -> request => Some(request),
-            recv(self.bell.1) -> _ => None,
+            recv(bell) -> _ => None,
             recv(timeout) -> _ => None,
+            recv(landings) -> _ => {
+                landed = true;
+                None
+            }
         };
         let mut state = self.state.lock();
-        state.idle -= 1;
+        if want == Want::Any {
+            state.idle -= 1;
+        }
         match arrived {
             Some(Ok(request)) => state.batcher.push(request),
             Some(Err(_)) => {
@@ -131,6 +174,7 @@ impl Feed {
             }
             None => {}
         }
+        landed
     }
 
     fn ring(&self) {
@@ -193,28 +237,39 @@ mod tests {
     }
 
     /// The key of the batch that a lane would run.
-    fn ran(step: (Next<Request>, bool)) -> Option<usize> {
-        match step.0 {
-            Next::Run(batch) => batch.first().map(|request| request.key.0[0]),
-            Next::Wait(_) => None,
+    fn ran(step: Step) -> Option<usize> {
+        match step {
+            Step::Run(batch) => batch.first().map(|request| request.key.0[0]),
+            Step::Wait { .. } | Step::Closed => None,
         }
     }
 
     #[test]
     fn the_bell_rings_for_a_sleeper_whose_request_another_lane_has_taken_in() {
         let (producer, feed) = feed();
-        assert_eq!(ran(feed.step()), None, "the first lane is about to sleep");
+        assert_eq!(ran(feed.step(Want::Any)), None, "the first lane is about to sleep");
         send(&producer, &feed, 1);
-        assert_eq!(ran(feed.step()), Some(1), "the second looks and runs");
+        assert_eq!(ran(feed.step(Want::Any)), Some(1), "the second looks and runs");
         assert!(feed.bell.1.is_empty(), "nothing is left that needs a lane");
 
         send(&producer, &feed, 2);
         send(&producer, &feed, 3);
-        assert_eq!(ran(feed.step()), Some(2), "it looks again, and takes in both requests");
+        assert_eq!(ran(feed.step(Want::Any)), Some(2), "it looks again, and takes in both requests");
         assert!(!feed.bell.1.is_empty());
-        feed.wait(None, false);
-        assert_eq!(ran(feed.step()), Some(3), "the first lane has heard it");
+        assert!(!feed.wait(Want::Any, None, false, &crossbeam_channel::never()));
+        assert_eq!(ran(feed.step(Want::Any)), Some(3), "the first lane has heard it");
         assert!(feed.bell.1.is_empty());
+    }
+
+    #[test]
+    fn the_bell_rings_for_a_sleeper_when_a_busy_lane_lets_a_batch_grow() {
+        let (producer, feed) = feed();
+        assert_eq!(ran(feed.step(Want::Any)), None, "a free lane is about to sleep");
+        send(&producer, &feed, 1);
+        assert_eq!(ran(feed.step(Want::Full)), None, "a busy one takes the request in, but does not run it");
+        assert!(!feed.bell.1.is_empty());
+        assert!(!feed.wait(Want::Any, None, false, &crossbeam_channel::never()));
+        assert_eq!(ran(feed.step(Want::Any)), Some(1));
     }
 
     #[test]
@@ -222,7 +277,7 @@ mod tests {
         let (producer, feed) = feed();
         send(&producer, &feed, 1);
         send(&producer, &feed, 2);
-        assert_eq!(ran(feed.step()), Some(1));
+        assert_eq!(ran(feed.step(Want::Any)), Some(1));
         assert!(feed.bell.1.is_empty());
     }
 }

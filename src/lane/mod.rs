@@ -1,95 +1,181 @@
-//! A model instance at work: one thread that owns a device and a running model.
+//! A model instance at work: one thread that owns a [`Pipeline`].
 //!
-//! The lanes of a model share its [`Feed`]. Each takes a batch when it is free, gathers it, runs it, and
-//! hands every request its rows of the shared output. A batch that fails is run again in halves, so that
-//! only the request that makes it fail is answered with the error.
+//! The lanes of a model share its [`Feed`]. A lane takes a batch when its pipeline has room, sends it on its way, and
+//! when it has landed hands every request its rows of the shared output. A batch that fails is run again in halves, so
+//! that only the request that makes it fail is answered with the error.
 
 mod feed;
+mod pacing;
+mod pipeline;
 mod scheduling;
 mod warmup;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use crossbeam_channel::bounded;
 pub use feed::Feed;
+use feed::Taken;
+use pacing::Pacing;
+pub use pipeline::{Host, Pipeline};
+pub use warmup::WarmUp;
 
 use crate::batcher::Bisect;
-use crate::clock::Clock;
-use crate::device::Device;
-use crate::engine::Running;
+use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result};
 use crate::metrics::ModelMetrics;
 use crate::queue::Request;
 use crate::reply::Wakes;
-use crate::tensor::{BatchOutput, Rows, Signature};
+use crate::tensor::{BatchOutput, Rows};
 
 pub struct Lane {
-    pub feed: Arc<Feed>,
-    pub device: Box<dyn Device>,
-    pub model: Box<dyn Running>,
-    pub clock: Clock,
-    pub metrics: Arc<ModelMetrics>,
+    feed: Arc<Feed>,
+    pipeline: Box<dyn Pipeline>,
+    clock: Clock,
+    metrics: Arc<ModelMetrics>,
+    /// Batches under way, oldest first.
+    flights: VecDeque<Flight>,
+    pacing: Pacing,
+    last_landing: Time,
+}
+
+/// A batch under way.
+struct Flight {
+    batch: Vec<Request>,
+    rows: usize,
+    taken: Time,
+    gathered: Time,
 }
 
 impl Lane {
-    /// Runs batches of zeros, so that the first clients do not pay for lazy set-up.
-    pub fn warm_up(&mut self, signature: &Signature, batch_sizes: &[usize]) -> Result<()> {
-        batch_sizes
-            .iter()
-            .try_for_each(|&rows| warmup::run(&mut *self.device, &mut *self.model, signature, rows))
+    pub fn new(
+        feed: Arc<Feed>,
+        pipeline: Box<dyn Pipeline>,
+        clock: Clock,
+        metrics: Arc<ModelMetrics>,
+    ) -> Self {
+        let flights = VecDeque::with_capacity(pipeline.depth());
+        Self {
+            feed,
+            pipeline,
+            clock,
+            metrics,
+            flights,
+            pacing: Pacing::default(),
+            last_landing: Time::default(),
+        }
     }
 
-    /// Starts the lane's thread, which ends when its queue has no producer left and is empty.
-    pub fn spawn(self, name: String) -> std::io::Result<JoinHandle<()>> {
-        thread::Builder::new().name(name).spawn(move || self.work())
+    /// Starts the lane's thread and waits until it is warm. It ends when its queue has no producer left and is empty.
+    pub fn spawn(mut self, name: String, warm_up: WarmUp) -> Result<JoinHandle<()>> {
+        let (ready, warm) = bounded(1);
+        let work = move || {
+            scheduling::yield_to_others();
+            // Here and not before: what a device captures while it warms up may belong to this thread.
+            let result = warm_up.run(&mut *self.pipeline);
+            let go = result.is_ok();
+            if ready.send(result).is_ok() && go {
+                self.work();
+            }
+        };
+        let cannot =
+            |why: &str| Error::new(Code::Internal, format!("the lane's thread cannot be started: {why}"));
+        let thread = thread::Builder::new().name(name).spawn(work);
+        let thread = thread.map_err(|error| cannot(&error.to_string()))?;
+        warm.recv().map_err(|_| cannot("it ended while it was warming up"))??;
+        Ok(thread)
     }
 
     fn work(mut self) {
-        scheduling::yield_to_others();
-        while let Some(batch) = self.feed.next() {
-            let mut parts = Bisect::new(batch);
-            while let Some(part) = parts.next() {
-                if let Err((part, error)) = self.run(part) {
-                    self.metrics.run_failed();
-                    if let Some(culprit) = parts.failed(part) {
-                        culprit.ticket.refuse(error);
-                    }
+        loop {
+            if self.pipeline.landings().try_recv().is_ok() {
+                self.deliver();
+            } else if self.flights.len() >= self.pipeline.depth() {
+                self.await_landing();
+            } else {
+                match self.feed.next(self.patience(), self.pipeline.landings()) {
+                    Taken::Batch(batch) => self.launch(batch),
+                    Taken::Landing => self.deliver(),
+                    Taken::Closed => break,
+                }
+            }
+        }
+        while !self.flights.is_empty() {
+            self.await_landing();
+        }
+    }
+
+    /// Until when the next batch may grow, because the device is busy with another.
+    fn patience(&self) -> Option<Time> {
+        if self.flights.is_empty() { None } else { self.pacing.close_at() }
+    }
+
+    fn launch(&mut self, batch: Vec<Request>) {
+        let mut parts = Bisect::new(batch);
+        while let Some(part) = parts.next() {
+            while self.flights.len() >= self.pipeline.depth() {
+                self.await_landing();
+            }
+            if let Err((part, error)) = self.send(part) {
+                self.metrics.run_failed();
+                if let Some(culprit) = parts.failed(part) {
+                    culprit.ticket.refuse(error);
                 }
             }
         }
     }
 
-    /// Answers all requests of a batch, or gives them back with what went wrong.
-    fn run(&mut self, batch: Vec<Request>) -> Result<(), (Vec<Request>, Error)> {
+    /// Sends a batch on its way, or gives it back with what went wrong.
+    fn send(&mut self, batch: Vec<Request>) -> Result<(), (Vec<Request>, Error)> {
         let rows = batch.iter().map(|request| request.rows).sum();
-        let start = self.clock.now();
+        let taken = self.clock.now();
         if let Err(error) = self.gather(&batch, rows) {
             return Err((batch, error));
         }
         let gathered = self.clock.now();
-        let output = self.model.run(&self.device.inputs());
-        let output = output.and_then(|output| {
-            check(&output, rows)?;
-            self.device.keep(&output)?;
-            Ok(output)
-        });
-        let output = match output {
-            Ok(output) => Arc::new(output),
-            Err(error) => return Err((batch, error)),
-        };
-        let ran = self.clock.now();
-        // Counted before anyone is answered: who has an answer also finds it in the statistics.
-        self.metrics.ran(rows, gathered - start, ran - gathered);
-        scatter(batch, &output);
-        self.metrics.scattered(self.clock.now() - ran);
+        if let Err(error) = self.pipeline.launch() {
+            return Err((batch, error));
+        }
+        self.pacing.launched(rows, taken, self.clock.now(), !self.flights.is_empty());
+        self.flights.push_back(Flight { batch, rows, taken, gathered });
         Ok(())
     }
 
     fn gather(&mut self, batch: &[Request], rows: usize) -> Result<()> {
         if let Some(first) = batch.first() {
-            self.device.begin(rows, &first.key)?;
+            self.pipeline.begin(rows, &first.key)?;
         }
-        batch.iter().try_for_each(|request| self.device.put(request.rows, &request.payloads, request.slot))
+        batch.iter().try_for_each(|request| self.pipeline.put(request.rows, &request.payloads, request.slot))
+    }
+
+    fn await_landing(&mut self) {
+        // The pipeline owns the other end, so that this ends with a landing.
+        let _ = self.pipeline.landings().recv();
+        self.deliver();
+    }
+
+    /// Answers all requests of the oldest batch under way, which has landed.
+    fn deliver(&mut self) {
+        let Some(Flight { batch, rows, taken, gathered }) = self.flights.pop_front() else { return };
+        let output = self.pipeline.land();
+        let landed = self.clock.now();
+        // Behind another batch it ran only once that had landed.
+        let run = landed - gathered.max(self.last_landing);
+        self.last_landing = landed;
+        self.pacing.landed(rows, gathered, landed);
+        match output {
+            Ok(output) => {
+                // Counted before anyone is answered: who has an answer also finds it in the statistics.
+                self.metrics.ran(rows, gathered - taken, run);
+                scatter(batch, &Arc::new(output));
+                self.metrics.scattered(self.clock.now() - landed);
+            }
+            Err(error) => {
+                self.metrics.run_failed();
+                batch.into_iter().for_each(|request| request.ticket.refuse(error.clone()));
+            }
+        }
     }
 }
 
@@ -101,16 +187,5 @@ fn scatter(batch: Vec<Request>, output: &Arc<BatchOutput>) {
         let rows = Rows { output: Arc::clone(output), start, count: request.rows };
         start += request.rows;
         request.ticket.answer(Ok(rows), &mut wakes);
-    }
-}
-
-/// A model whose output has other rows than its input would mix up its clients.
-fn check(output: &BatchOutput, rows: usize) -> Result<()> {
-    match output.columns.iter().find_map(|column| column.rows().filter(|&found| found != rows)) {
-        Some(found) => {
-            let message = format!("the model gave {found} rows for a batch of {rows}");
-            Err(Error::new(Code::InferenceFailed, message))
-        }
-        None => Ok(()),
     }
 }

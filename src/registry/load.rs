@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::device::Cpu;
 use crate::engine::Engine;
 use crate::engine::onnx::{OnnxModel, OnnxRuntime, SessionOptions};
-use crate::lane::{Feed, Lane};
+use crate::lane::{Feed, Host, Lane, Pipeline, WarmUp};
 use crate::metrics::Metrics;
 use crate::queue::{self, Memory, Places};
 use crate::streams::{Sequences, Streams};
@@ -186,16 +186,14 @@ impl Loader {
         let (producers, feeds): (Vec<_>, Vec<_>) =
             (0..if keeps_state { instances } else { 1 }).map(|_| queue()).unzip();
         for (instance, feed) in (0..instances).zip(feeds.iter().cycle()) {
-            let mut lane = Lane {
-                feed: Arc::clone(feed),
-                device: Box::new(Cpu::new(&signature, &windows)),
-                model: model.start(&signature, &constants).map_err(|error| cannot(error.to_string()))?,
-                clock: self.clock,
-                metrics: Arc::clone(&metrics),
-            };
-            lane.warm_up(&signature, &warm_up).map_err(|error| cannot(error.to_string()))?;
+            let model = model.start(&signature, &constants).map_err(|error| cannot(error.to_string()))?;
+            let pipeline = Box::new(Host::new(Cpu::new(&signature, &windows), model));
+            let warm_up =
+                WarmUp::new(&signature, pipeline.rehearsal().into_iter().chain(warm_up.iter().copied()));
+            let lane = Lane::new(Arc::clone(feed), pipeline, self.clock, Arc::clone(&metrics));
             // Threads show 15 bytes of their names.
-            lane.spawn(format!("lane-{instance}-{name}")).map_err(|error| cannot(error.to_string()))?;
+            let lane = lane.spawn(format!("lane-{instance}-{name}"), warm_up);
+            lane.map_err(|error| cannot(error.to_string()))?;
         }
         metrics.info(signature.max_batch_size, instances, "cpu");
         let signature = Arc::new(signature);

@@ -13,7 +13,7 @@ use thalweg::clock::{Clock, Time};
 use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::Running;
 use thalweg::error::{Code, Error, Result};
-use thalweg::lane::{Feed, Lane};
+use thalweg::lane::{Feed, Host, Lane, WarmUp};
 use thalweg::metrics::{Metrics, ModelMetrics};
 use thalweg::queue::{Draft, Memory, Places, Producer, channel};
 use thalweg::reply::{Answer, Mailbox};
@@ -130,14 +130,9 @@ impl Setup {
             let (sender, receiver) = unbounded();
             then.extend(self.guided.then_some(sender));
             let fake = Fake { lane, started: start.clone(), then: receiver };
-            let lane = Lane {
-                feed: Arc::clone(&feed),
-                device: Box::new(Cpu::new(&signature, &[])),
-                model: Box::new(fake),
-                clock,
-                metrics: Arc::clone(&model_metrics),
-            };
-            lanes.push(lane.spawn("lane".into()).unwrap());
+            let pipeline = Box::new(Host::new(Cpu::new(&signature, &[]), Box::new(fake)));
+            let lane = Lane::new(Arc::clone(&feed), pipeline, clock, Arc::clone(&model_metrics));
+            lanes.push(lane.spawn("lane".into(), WarmUp::default()).unwrap());
         }
         let producer = Some(producer);
         Model { producer, places, memory, clock, metrics, model_metrics, started, then, lanes }

@@ -1,0 +1,97 @@
+//! What a lane keeps busy: a device, and a model on it.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::device::Cpu;
+use crate::engine::Running;
+use crate::error::{Code, Error, Result};
+use crate::streams::Slot;
+use crate::tensor::{BatchOutput, GroupKey, Payload};
+
+/// Batches on their way through a device and a model: first in, first out.
+pub trait Pipeline: Send {
+    /// Batches that may be under way at once.
+    fn depth(&self) -> usize;
+
+    /// Batch sizes that must have run, and how often, before the first client comes.
+    fn rehearsal(&self) -> Vec<usize>;
+
+    /// Starts a batch of `rows` rows whose dynamic dimensions are those of `key`.
+    fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()>;
+
+    /// Puts the next `rows` rows, one payload for each input. A model with state takes one row at a time, and the
+    /// slot whose state goes with it.
+    fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()>;
+
+    /// Sends the batch on its way. If this fails, nothing of the batch has happened.
+    fn launch(&mut self) -> Result<()>;
+
+    /// Says once for each batch that was launched, in their order, that it can land.
+    fn landings(&self) -> &Receiver<()>;
+
+    /// The output of the oldest batch under way, once its landing was said.
+    fn land(&mut self) -> Result<BatchOutput>;
+}
+
+/// One batch at a time, on the lane's own thread and in host memory.
+pub struct Host {
+    device: Cpu,
+    model: Box<dyn Running>,
+    rows: usize,
+    output: Option<BatchOutput>,
+    landed: (Sender<()>, Receiver<()>),
+}
+
+impl Host {
+    pub fn new(device: Cpu, model: Box<dyn Running>) -> Self {
+        Self { device, model, rows: 0, output: None, landed: bounded(1) }
+    }
+}
+
+impl Pipeline for Host {
+    fn depth(&self) -> usize {
+        1
+    }
+
+    fn rehearsal(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()> {
+        self.rows = rows;
+        self.device.begin(rows, key)
+    }
+
+    fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
+        self.device.put(rows, payloads, slot)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let output = self.model.run(&self.device.inputs())?;
+        check(&output, self.rows)?;
+        self.device.keep(&output)?;
+        self.output = Some(output);
+        // There is room: the lane lands a batch before it launches the next.
+        let _ = self.landed.0.try_send(());
+        Ok(())
+    }
+
+    fn landings(&self) -> &Receiver<()> {
+        &self.landed.1
+    }
+
+    fn land(&mut self) -> Result<BatchOutput> {
+        self.output.take().ok_or_else(|| Error::new(Code::Internal, "no batch is under way"))
+    }
+}
+
+/// A model whose output has other rows than its input would mix up its clients.
+fn check(output: &BatchOutput, rows: usize) -> Result<()> {
+    match output.columns.iter().find_map(|column| column.rows().filter(|&found| found != rows)) {
+        Some(found) => {
+            let message = format!("the model gave {found} rows for a batch of {rows}");
+            Err(Error::new(Code::InferenceFailed, message))
+        }
+        None => Ok(()),
+    }
+}
