@@ -1,0 +1,20 @@
+// The states of a batch's streams, out of their slab; padding rows have the initial state.
+//
+// Shapes:    slab [slot][outer][inner_bytes], initial [outer][inner_bytes] -> batch [outer][bucket][inner_bytes].
+// Datatypes: any.
+// Launch:    block 256; grid.x over 16-byte pieces of a block, grid.y over bucket, grid.z over outer.
+// Reference: `Slab::row` in src/device/slab.rs.
+#include "common.cuh"
+
+extern "C" __global__ void state_gather(const u8* __restrict__ slab, const u8* __restrict__ initial,
+                                        const Seat* __restrict__ seats, u32 live, u8* __restrict__ batch, u32 outer,
+                                        u32 bucket, u64 inner_bytes) {
+    for (u64 o : along_z(outer)) {
+        for (u64 r : along_y(bucket)) {
+            Seat seat = r < live ? seats[r] : Seat{-1, 0};
+            bool anew = seat.reset || seat.slot < 0;
+            const u8* from = anew ? initial + o * inner_bytes : slab + (seat.slot * u64(outer) + o) * inner_bytes;
+            copy(batch + (o * bucket + r) * inner_bytes, from, inner_bytes);
+        }
+    }
+}
