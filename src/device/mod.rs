@@ -1,12 +1,23 @@
 //! The work on either side of the model.
 //!
 //! A lane owns one device. For each batch it begins, puts the rows of each request, and has the joined tensors ready
-//! for the engine. `cpu` copies each row once, from the received message into the reused batch tensor.
+//! for the engine. `cpu` copies each row once, from the received message into the reused batch tensor. `cuda` packs the
+//! rows for one copy to the GPU, where kernels do the rest and streams' states stay.
 
+mod block;
+mod buckets;
 mod cpu;
+#[cfg_attr(not(feature = "cuda"), path = "cuda/absent.rs")]
+pub mod cuda;
+mod resident;
 mod slab;
+mod unfit;
 
+pub use block::Block;
+pub use buckets::Buckets;
 pub use cpu::Cpu;
+pub use resident::{About, Placed, Resident, StageTimes};
+pub use unfit::Unfit;
 
 use crate::tensor::{DataType, Shape};
 

@@ -7,7 +7,8 @@ use crate::streams::Slot;
 /// Rows grow in steps of this many.
 const STEP: usize = 256;
 
-/// State in host memory. A slot whose generation has changed begins anew: nobody else has to reset it.
+/// State in host memory. A slot whose generation has changed begins anew: nobody else has to reset it. Steps of
+/// generation 0, which is nobody's, begin with the initial state and keep none.
 #[derive(Debug)]
 pub(super) struct Slab {
     rows: Vec<u8>,
@@ -34,6 +35,9 @@ impl Slab {
             self.generations.resize(slots, 0);
             self.rows.resize(slots * self.initial.len(), 0);
         }
+        if slot.generation == 0 {
+            return &self.initial;
+        }
         let width = self.initial.len();
         let row = &mut self.rows[slot.index * width..(slot.index + 1) * width];
         match slot.generation.cmp(&self.generations[slot.index]) {
@@ -51,7 +55,7 @@ impl Slab {
     /// Replaces the slot's row, unless it belongs to a later generation by now.
     pub(super) fn store<'a>(&mut self, slot: Slot, chunks: impl Iterator<Item = &'a [u8]>) {
         let width = self.initial.len();
-        if self.generations.get(slot.index) != Some(&slot.generation) {
+        if slot.generation == 0 || self.generations.get(slot.index) != Some(&slot.generation) {
             return;
         }
         let mut row = &mut self.rows[slot.index * width..(slot.index + 1) * width];
@@ -81,5 +85,10 @@ mod tests {
         assert_eq!(slab.row(slot(3, 1)), [7, 7], "a late step of the former owner runs with nobody's state");
         slab.store(slot(3, 1), [&[9u8, 9][..]].into_iter());
         assert_eq!(slab.row(slot(3, 2)), [3, 4], "and its result is lost");
+
+        assert_eq!(slab.row(slot(5, 0)), [7, 7], "nobody's step");
+        slab.store(slot(5, 0), [&[9u8, 9][..]].into_iter());
+        assert_eq!(slab.row(slot(5, 0)), [7, 7]);
+        assert_eq!(slab.row(slot(5, 1)), [7, 7]);
     }
 }

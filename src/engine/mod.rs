@@ -28,6 +28,29 @@ pub trait Engine: Send + Sync {
     fn start(&self, signature: &Signature, constants: &[Constant]) -> Result<Box<dyn Running>>;
 }
 
+/// Where a bound model runs, and where its tensors are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// On the CPU; places are in the memory of the process. For a device that is only emulated.
+    Host,
+    Cuda {
+        ordinal: usize,
+        /// The device's stream: what is launched stands in its order.
+        stream: *mut (),
+        /// Whether each bucket's run is to be captured as a CUDA graph.
+        graphs: bool,
+    },
+}
+
+/// A model whose tensors have their places, owned by one lane.
+pub trait Bound: Send {
+    /// Launches a run of a bucket; it may still be under way when this returns. If this fails, it is not.
+    fn launch(&mut self, bucket: usize) -> Result<()>;
+
+    /// Whether its runs are replays of captured graphs.
+    fn replays_graphs(&self) -> bool;
+}
+
 /// A model that runs, owned by one lane.
 pub trait Running: Send {
     /// Runs one batch. Inputs and outputs stand in the signature's order, its states behind them.

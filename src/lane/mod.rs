@@ -4,6 +4,7 @@
 //! when it has landed hands every request its rows of the shared output. A batch that fails is run again in halves, so
 //! that only the request that makes it fail is answered with the error.
 
+mod cuda;
 mod feed;
 mod pacing;
 mod pipeline;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::bounded;
+pub use cuda::Cuda;
 pub use feed::Feed;
 use feed::Taken;
 use pacing::Pacing;
-pub use pipeline::{Host, Pipeline};
+pub use pipeline::{Host, Landed, Pipeline};
 pub use warmup::WarmUp;
 
 use crate::batcher::Bisect;
@@ -158,16 +160,21 @@ impl Lane {
     /// Answers all requests of the oldest batch under way, which has landed.
     fn deliver(&mut self) {
         let Some(Flight { batch, rows, taken, gathered }) = self.flights.pop_front() else { return };
-        let output = self.pipeline.land();
+        let result = self.pipeline.land();
         let landed = self.clock.now();
         // Behind another batch it ran only once that had landed.
         let run = landed - gathered.max(self.last_landing);
         self.last_landing = landed;
         self.pacing.landed(rows, gathered, landed);
-        match output {
-            Ok(output) => {
+        match result {
+            Ok(Landed { output, times }) => {
                 // Counted before anyone is answered: who has an answer also finds it in the statistics.
                 self.metrics.ran(rows, gathered - taken, run);
+                if let Some((times, graph)) = times {
+                    let stages = [times.upload, times.compute, times.download];
+                    let bytes = [times.bytes_up, times.bytes_down];
+                    self.metrics.on_device().ran(stages, bytes, times.padded_rows, graph);
+                }
                 scatter(batch, &Arc::new(output));
                 self.metrics.scattered(self.clock.now() - landed);
             }

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::device::Cpu;
+use crate::device::{Cpu, StageTimes};
 use crate::engine::Running;
 use crate::error::{Code, Error, Result};
 use crate::streams::Slot;
@@ -13,7 +13,7 @@ pub trait Pipeline: Send {
     /// Batches that may be under way at once.
     fn depth(&self) -> usize;
 
-    /// Batch sizes that must have run, and how often, before the first client comes.
+    /// Batch sizes that must have run before the first client comes, as often as they are named.
     fn rehearsal(&self) -> Vec<usize>;
 
     /// Starts a batch of `rows` rows whose dynamic dimensions are those of `key`.
@@ -29,8 +29,15 @@ pub trait Pipeline: Send {
     /// Says once for each batch that was launched, in their order, that it can land.
     fn landings(&self) -> &Receiver<()>;
 
-    /// The output of the oldest batch under way, once its landing was said.
-    fn land(&mut self) -> Result<BatchOutput>;
+    /// The oldest batch under way, once its landing was said.
+    fn land(&mut self) -> Result<Landed>;
+}
+
+/// A batch that has gone all the way.
+pub struct Landed {
+    pub output: BatchOutput,
+    /// Where a device keeps its own time: that, and whether the run was a graph's replay.
+    pub times: Option<(StageTimes, bool)>,
 }
 
 /// One batch at a time, on the lane's own thread and in host memory.
@@ -80,8 +87,9 @@ impl Pipeline for Host {
         &self.landed.1
     }
 
-    fn land(&mut self) -> Result<BatchOutput> {
-        self.output.take().ok_or_else(|| Error::new(Code::Internal, "no batch is under way"))
+    fn land(&mut self) -> Result<Landed> {
+        let output = self.output.take().ok_or_else(|| Error::new(Code::Internal, "no batch is under way"))?;
+        Ok(Landed { output, times: None })
     }
 }
 

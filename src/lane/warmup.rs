@@ -59,12 +59,65 @@ impl Zeros {
 
     fn run(self, pipeline: &mut dyn Pipeline) -> Result<()> {
         pipeline.begin(self.rows, &self.key)?;
-        for row in 0..self.rows / self.each {
-            // No stream ever has this generation, so nothing of the warm-up is left for one.
-            pipeline.put(self.each, &self.payloads, Some(Slot { index: row, generation: u64::MAX }))?;
+        for _ in 0..self.rows / self.each {
+            pipeline.put(self.each, &self.payloads, Some(Slot::NOBODYS))?;
         }
         pipeline.launch()?;
         let _ = pipeline.landings().recv();
         pipeline.land().map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::super::Host;
+    use super::*;
+    use crate::device::{Cpu, TensorView};
+    use crate::engine::Running;
+    use crate::tensor::{BatchOutput, Column, DataType, StateSpec, Storage};
+
+    /// Gives 1 + its state, as output and as the next state.
+    struct Counts;
+
+    impl Running for Counts {
+        fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<BatchOutput> {
+            let state: &[i32] = bytemuck::cast_slice(inputs[1].data);
+            let next: Vec<i32> = state.iter().map(|count| count + 1).collect();
+            let column = || {
+                let storage = Storage::Fixed(Box::new(bytemuck::cast_slice::<i32, u8>(&next).to_vec()));
+                Column::new(DataType::Int32, smallvec![next.len(), 1], Some(0), storage).unwrap()
+            };
+            Ok(BatchOutput { columns: vec![column(), column()] })
+        }
+    }
+
+    #[test]
+    fn nothing_of_it_is_left_for_a_stream() {
+        let spec = |name: &str| TensorSpec {
+            name: name.into(),
+            datatype: DataType::Int32,
+            dims: vec![Dim::Dynamic, Dim::Fixed(1)],
+            batch_axis: Some(0),
+        };
+        let state = StateSpec { input: spec("s"), output: spec("t"), initial: vec![0; 4] };
+        let signature = Signature {
+            inputs: vec![spec("x")],
+            outputs: vec![spec("y")],
+            states: vec![state],
+            max_batch_size: 4,
+        };
+        let mut pipeline = Host::new(Cpu::new(&signature, &[]), Box::new(Counts));
+        WarmUp::new(&signature, [1, 4, 4]).run(&mut pipeline).unwrap();
+        for step in 1..4 {
+            let slot = Slot { index: 0, generation: 1 };
+            pipeline.begin(1, &GroupKey::default()).unwrap();
+            pipeline.put(1, &[Payload::Rows(Bytes::from_static(&[0; 4]))], Some(slot)).unwrap();
+            pipeline.launch().unwrap();
+            let output = pipeline.land().unwrap().output;
+            let answer: Vec<u8> = output.columns[0].slice(0, 1).chunks().flatten().copied().collect();
+            assert_eq!(answer, i32::to_le_bytes(step));
+        }
     }
 }

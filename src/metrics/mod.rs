@@ -3,6 +3,7 @@
 //! Names and units follow Prometheus' conventions. Handles are made when a model or the server starts, so
 //! that the path of a request only touches atomics.
 
+mod gpu;
 mod model;
 mod net;
 
@@ -12,6 +13,9 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use parking_lot::Mutex;
+
+pub use gpu::{GpuMetrics, GpuReading, OnDevice};
 pub use model::{ModelMetrics, Outcome, Statistics};
 pub use net::{NetMetrics, Side};
 
@@ -33,6 +37,13 @@ pub(crate) const CONNECTIONS_CLOSED: &str = "thalweg_connections_closed_total";
 pub(crate) const HTTP_REQUESTS: &str = "thalweg_http_requests_total";
 pub(crate) const MESSAGES: &str = "thalweg_messages_total";
 pub(crate) const MESSAGE_BYTES: &str = "thalweg_message_bytes_total";
+pub(crate) const GPU_INFO: &str = "thalweg_gpu_info";
+pub(crate) const GPU_MEMORY: &str = "thalweg_gpu_memory_bytes";
+pub(crate) const GPU_UTILIZATION: &str = "thalweg_gpu_utilization_ratio";
+pub(crate) const GPU_STAGE_SECONDS: &str = "thalweg_gpu_stage_duration_seconds";
+pub(crate) const GPU_COPIED_BYTES: &str = "thalweg_gpu_copied_bytes_total";
+pub(crate) const GPU_PADDED_ROWS: &str = "thalweg_gpu_padded_rows_total";
+pub(crate) const GPU_GRAPH_REPLAYS: &str = "thalweg_gpu_graph_replays_total";
 pub(crate) const REQUEST_MEMORY: &str = "thalweg_request_memory_bytes";
 
 const BATCH_BUCKETS: &[f64] = &[
@@ -51,7 +62,11 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     pub net: NetMetrics,
+    /// Read before each scrape: what nobody tells by itself.
+    readings: Mutex<Vec<Reading>>,
 }
+
+type Reading = Box<dyn Fn() + Send + Sync>;
 
 impl Metrics {
     pub fn new() -> Result<Arc<Self>, BuildError> {
@@ -65,15 +80,26 @@ impl Metrics {
             NetMetrics::new()
         });
         let handle = recorder.handle();
-        Ok(Arc::new(Self { recorder, handle, net }))
+        Ok(Arc::new(Self { recorder, handle, net, readings: Mutex::default() }))
     }
 
     pub fn model(self: &Arc<Self>, name: &str, version: &str) -> Arc<ModelMetrics> {
         Arc::new(ModelMetrics::new(self, name, version))
     }
 
+    /// A GPU, whose state `read` tells before each scrape.
+    pub fn gpu(
+        self: &Arc<Self>,
+        [gpu, name, capability, driver]: [&str; 4],
+        read: impl Fn() -> GpuReading + Send + Sync + 'static,
+    ) {
+        let gauges = GpuMetrics::new(self, gpu, name, capability, driver);
+        self.readings.lock().push(Box::new(move || gauges.set(read())));
+    }
+
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
+        self.readings.lock().iter().for_each(|read| read());
         self.handle.render()
     }
 
@@ -121,5 +147,23 @@ fn describe() {
         Unit::Bytes,
         "Bytes of WebSocket messages (received: payloads, sent: with frame headers), by direction"
     );
+    describe_gauge!(GPU_INFO, "A GPU that is used; always 1");
+    describe_gauge!(
+        GPU_MEMORY,
+        Unit::Bytes,
+        "A GPU's memory: total, free, taken by lanes; and host memory pinned for it"
+    );
+    describe_gauge!(
+        GPU_UTILIZATION,
+        "Share of the last sampling period in which a kernel ran, as the driver tells"
+    );
+    describe_histogram!(
+        GPU_STAGE_SECONDS,
+        Unit::Seconds,
+        "Time a batch takes on the GPU in each stage, by the device's own events"
+    );
+    describe_counter!(GPU_COPIED_BYTES, Unit::Bytes, "Bytes copied between the host and GPUs, by direction");
+    describe_counter!(GPU_PADDED_ROWS, "Rows that filled batches up to the size of their bucket");
+    describe_counter!(GPU_GRAPH_REPLAYS, "Batches that ran as a replay of a captured CUDA graph");
     describe_gauge!(REQUEST_MEMORY, Unit::Bytes, "Payload bytes of requests that wait or run");
 }

@@ -9,7 +9,7 @@ use ::metrics::{Counter, Gauge, Histogram};
 use parking_lot::Mutex;
 
 use super::{
-    BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, MODEL_INFO, Metrics, QUEUE_DEPTH, QUEUE_SECONDS,
+    BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, MODEL_INFO, Metrics, OnDevice, QUEUE_DEPTH, QUEUE_SECONDS,
     REQUEST_SECONDS, REQUESTS, SKIPPED, STREAM_SLOTS, STREAMS_OPEN,
 };
 use crate::error::Code;
@@ -47,6 +47,8 @@ pub struct ModelMetrics {
     pub queue_depth: Gauge,
     /// Streams open, and slots; only of models with state.
     streams: OnceLock<[Gauge; 2]>,
+    /// Only of models on a GPU.
+    on_device: OnceLock<OnDevice>,
     totals: Totals,
 }
 
@@ -116,6 +118,7 @@ impl ModelMetrics {
             skipped: ::metrics::counter!(SKIPPED, &labels),
             queue_depth: ::metrics::gauge!(QUEUE_DEPTH, &labels),
             streams: OnceLock::new(),
+            on_device: OnceLock::new(),
             totals: Totals::default(),
             metrics: Arc::clone(metrics),
             labels: labels.clone(),
@@ -183,6 +186,11 @@ impl ModelMetrics {
         let (count, total) = batches.entry(rows).or_default();
         *count += 1;
         *total += run;
+    }
+
+    /// What is counted of this model on GPUs.
+    pub fn on_device(&self) -> &OnDevice {
+        self.on_device.get_or_init(|| OnDevice::new(&self.metrics, &self.labels))
     }
 
     /// Its answers were handed to their connections.

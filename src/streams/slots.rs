@@ -4,8 +4,13 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot {
     pub index: usize,
-    /// Never 0, which stands for a row that nobody has owned.
+    /// Never 0 in a stream's slot.
     pub generation: u64,
+}
+
+impl Slot {
+    /// For a step of nobody's stream: it begins with the initial state, and no state is kept of it.
+    pub const NOBODYS: Self = Self { index: 0, generation: 0 };
 }
 
 /// Who may use which slot. Slots are made as they are needed, up to the capacity, and the lowest free one is

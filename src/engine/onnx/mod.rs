@@ -1,5 +1,6 @@
 //! ONNX Runtime.
 
+mod bound;
 mod session;
 mod strings;
 mod values;
@@ -12,7 +13,8 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Outlet, ValueType};
 use parking_lot::Mutex;
 
-use super::{Constant, Engine, Graph, Port, PortDim, Running};
+use super::{Bound, Constant, Engine, Graph, Port, PortDim, Running, Site};
+use crate::device::Placed;
 use crate::error::{Code, Error, Result};
 use crate::tensor::Signature;
 
@@ -71,7 +73,7 @@ impl OnnxRuntime {
             return Err(ModelError::Missing(path.to_owned()));
         }
         let broken = |why: String| ModelError::Broken { path: path.to_owned(), why };
-        let session = self.session(path, options).map_err(|error| broken(one_line(&error)))?;
+        let session = self.session(path, options, Site::Host).map_err(|error| broken(one_line(&error)))?;
         let graph = Graph {
             inputs: session.inputs().iter().map(port).collect(),
             outputs: session.outputs().iter().map(port).collect(),
@@ -80,8 +82,8 @@ impl OnnxRuntime {
         Ok(OnnxModel { runtime: self.clone(), path: path.to_owned(), options, graph, first })
     }
 
-    fn session(&self, path: &Path, options: SessionOptions) -> ort::Result<Session> {
-        Session::builder(&self.environment)?
+    fn session(&self, path: &Path, options: SessionOptions, site: Site) -> ort::Result<Session> {
+        let builder = Session::builder(&self.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(options.intra_op_threads)?
             .with_inter_threads(options.inter_op_threads)?
@@ -90,8 +92,12 @@ impl OnnxRuntime {
             .with_inter_op_spinning(false)?
             // What goes wrong comes back as a result. Lines on standard error beside it would let a client fill
             // the log with requests that fail.
-            .with_log_level(ort::logging::LogLevel::Fatal)?
-            .commit_from_file(path)
+            .with_log_level(ort::logging::LogLevel::Fatal)?;
+        match site {
+            Site::Host => builder,
+            Site::Cuda { .. } => builder.with_execution_providers([bound::provider(site)])?,
+        }
+        .commit_from_file(path)
     }
 }
 
@@ -117,9 +123,40 @@ impl Engine for OnnxModel {
         let first = self.first.lock().take();
         let session = match first {
             Some(session) => session,
-            None => self.runtime.session(&self.path, self.options).map_err(internal)?,
+            None => self.runtime.session(&self.path, self.options, Site::Host).map_err(internal)?,
         };
         Ok(Box::new(session::OnnxSession::new(session, signature, constants)?))
+    }
+}
+
+impl OnnxModel {
+    /// A running half on a GPU whose inputs and outputs are in the host's memory: ONNX Runtime copies them.
+    pub fn start_on(
+        &self,
+        site: Site,
+        signature: &Signature,
+        constants: &[Constant],
+    ) -> Result<Box<dyn Running>> {
+        let session = self.session_on(site)?;
+        Ok(Box::new(session::OnnxSession::new(session, signature, constants)?))
+    }
+
+    /// A running half whose tensors have their places: for each bucket those of the inputs, then states, and of the
+    /// outputs, then states.
+    pub fn bind(
+        &self,
+        site: Site,
+        signature: &Signature,
+        constants: &[Constant],
+        buckets: &[(Vec<Placed>, Vec<Placed>)],
+    ) -> Result<Box<dyn Bound>> {
+        let session = self.session_on(site)?;
+        Ok(Box::new(bound::BoundSession::new(session, site, signature, constants, buckets)?))
+    }
+
+    fn session_on(&self, site: Site) -> Result<Session> {
+        let session = self.runtime.session(&self.path, self.options, site);
+        session.map_err(|error| Error::new(Code::Internal, one_line(&error)))
     }
 }
 

@@ -1,0 +1,447 @@
+//! A lane's part of a GPU: three streams, and batches on their way through them.
+//!
+//! ```text
+//! upload:    copy k+1 ─┐            copy k+2 ─┐
+//! compute:   … k ──────┴─ gather, model, keep states, set results aside k+1 ─┬─ …
+//! download:             copy k−1                                             └─ copy k+1, say so
+//! ```
+//!
+//! The model's tensors and the states are on the device once, and the compute stream's order protects them. What the
+//! copies touch, a batch's packed rows and its results, is there once for each batch that may be under way.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use cudarc::driver::{CudaEvent, CudaStream, DriverError, result, sys};
+
+use super::kernels::{self, Arg, Geometry};
+use super::memory::{self, Buffer, Memory, Pinned};
+use super::seats::Seats;
+use super::staging::{Layout, Packing, Rows};
+use super::{Gpu, failed, said};
+use crate::device::{Block, Placed, Resident, StageTimes};
+use crate::error::{Code, Error, Result};
+use crate::streams::Slot;
+use crate::tensor::{BatchOutput, ByteWindow, Column, DataType, Payload, Storage};
+
+pub struct CudaDevice {
+    gpu: Gpu,
+    resident: Resident,
+    layout: Layout,
+    inputs: Vec<Buffer>,
+    states: Vec<State>,
+    outputs: Vec<Buffer>,
+    upload: Arc<CudaStream>,
+    compute: Arc<CudaStream>,
+    download: Arc<CudaStream>,
+    seats: Seats,
+    /// The batch that is being packed, and whose steps it has.
+    packing: Packing,
+    owners: Vec<Slot>,
+    /// As many as may be under way; those from `oldest` on are.
+    legs: Vec<Leg>,
+    oldest: usize,
+    under_way: usize,
+    landed: Box<Landed>,
+}
+
+struct State {
+    input: Buffer,
+    output: Buffer,
+    slab: Buffer,
+    initial: Buffer,
+}
+
+/// What one batch under way has for itself.
+struct Leg {
+    staging: Pinned,
+    packed: Buffer,
+    results: Buffer,
+    returned: Pinned,
+    events: Events,
+    rows: usize,
+    bucket: usize,
+    bytes_up: usize,
+    bytes_down: usize,
+}
+
+struct Events {
+    begun: CudaEvent,
+    uploaded: CudaEvent,
+    started: CudaEvent,
+    computed: CudaEvent,
+    done: CudaEvent,
+}
+
+struct Landed {
+    say: Sender<()>,
+    said: Receiver<()>,
+}
+
+impl CudaDevice {
+    pub(super) fn new(gpu: Gpu, resident: Resident) -> Result<Self, String> {
+        let limit = resident.buckets.sizes().last().copied().unwrap_or(1);
+        let rows = |(block, window): &(Block, Option<ByteWindow>)| Rows {
+            name: block.name.clone(),
+            outer: block.outer,
+            inner: block.inner,
+            window: window.clone(),
+            samples: (block.datatype == DataType::Fp32 && block.outer == 1).then_some(block.inner / 4),
+        };
+        let too_large = || format!("a batch of {limit} rows is too large");
+        let layout = Layout::new(resident.inputs.iter().map(rows).collect(), limit).ok_or_else(too_large)?;
+        let size = |block: &Block| block.bytes(limit).ok_or_else(too_large);
+        let results =
+            resident.outputs.iter().map(size).sum::<Result<usize, _>>()? + 16 * resident.outputs.len();
+
+        let memory = &gpu.0.memory;
+        let full = |error: DriverError| format!("GPU {}: {}", gpu.about().ordinal, said(&error));
+        let buffer = |block: &Block| Buffer::new(memory, size(block)?).map_err(full);
+        let inputs = resident.inputs.iter().map(|(block, _)| buffer(block)).collect::<Result<_, _>>()?;
+        let outputs = resident.outputs.iter().map(buffer).collect::<Result<_, _>>()?;
+        let mut states = Vec::with_capacity(resident.states.len());
+        for state in &resident.states {
+            let width = state.initial.len();
+            let slab = width.checked_mul(resident.capacity).ok_or_else(too_large)?;
+            states.push(State {
+                input: buffer(&state.input)?,
+                output: buffer(&state.output)?,
+                slab: Buffer::new(memory, slab).map_err(full)?,
+                initial: filled(memory, &state.initial).map_err(full)?,
+            });
+        }
+        let leg = || Leg::new(memory, layout.capacity(), results).map_err(full);
+        let legs = (0..resident.depth).map(|_| leg()).collect::<Result<_, _>>()?;
+        let stream = || memory.context.new_stream().map_err(full);
+        let (say, said) = bounded(resident.depth);
+        Ok(Self {
+            inputs,
+            states,
+            outputs,
+            upload: stream()?,
+            compute: stream()?,
+            download: stream()?,
+            seats: Seats::new(resident.capacity),
+            packing: Packing::default(),
+            owners: Vec::new(),
+            legs,
+            oldest: 0,
+            under_way: 0,
+            landed: Box::new(Landed { say, said }),
+            layout,
+            resident,
+            gpu,
+        })
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    pub fn resident(&self) -> &Resident {
+        &self.resident
+    }
+
+    /// The stream in which the model has to run.
+    pub fn compute_stream(&self) -> *mut () {
+        self.compute.cu_stream().cast()
+    }
+
+    /// Where a bucket of so many rows has its inputs and its outputs, states behind them.
+    pub fn places(&self, rows: usize) -> (Vec<Placed>, Vec<Placed>) {
+        let placed = |block: &Block, buffer: &Buffer| Placed {
+            datatype: block.datatype,
+            shape: block.shape(rows),
+            address: buffer.address(),
+        };
+        let (resident, states) = (&self.resident, self.resident.states.iter().zip(&self.states));
+        let inputs =
+            resident.inputs.iter().zip(&self.inputs).map(|((block, _), buffer)| placed(block, buffer));
+        let inputs =
+            inputs.chain(states.clone().map(|(state, buffers)| placed(&state.input, &buffers.input)));
+        let outputs = resident.outputs.iter().zip(&self.outputs).map(|(block, buffer)| placed(block, buffer));
+        let outputs = outputs.chain(states.map(|(state, buffers)| placed(&state.output, &buffers.output)));
+        (inputs.collect(), outputs.collect())
+    }
+
+    /// Starts a batch of `rows` rows.
+    pub fn begin(&mut self, rows: usize) -> Result<()> {
+        self.gpu.0.memory.context.bind_to_thread().map_err(failed)?;
+        let misfit = || Error::new(Code::Internal, "a batch does not fit the device");
+        let (_, bucket) = self.resident.buckets.holding(rows).ok_or_else(misfit)?;
+        if self.under_way >= self.legs.len() {
+            return Err(misfit());
+        }
+        self.packing = Packing::begin(&self.layout, rows);
+        self.owners.clear();
+        let leg = self.leg();
+        (leg.rows, leg.bucket) = (rows, bucket);
+        Ok(())
+    }
+
+    /// Puts the next `rows` rows, one payload for each input. A model with state takes one row at a time, and the
+    /// slot whose state goes with it.
+    pub fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
+        let mut seat = None;
+        if !self.states.is_empty() {
+            let slot = slot.filter(|_| rows == 1);
+            let found = slot.and_then(|slot| Some((slot, self.seats.find(slot)?)));
+            let (slot, found) =
+                found.ok_or_else(|| Error::new(Code::Internal, "a step has no slot for its state"))?;
+            self.owners.push(slot);
+            seat = Some(found);
+        }
+        let next = self.next();
+        self.packing.put(&self.layout, &mut self.legs[next].staging, rows, payloads, seat)
+    }
+
+    /// Sends the batch to the device and has its tensors made there; the index of its bucket. The model is to run next.
+    pub fn upload(&mut self) -> Result<usize> {
+        let misfit = || Error::new(Code::Internal, "a batch does not fit the device");
+        let (index, bucket) = self.resident.buckets.holding(self.packing.rows()).ok_or_else(misfit)?;
+        let bytes = self.packing.bytes();
+        self.leg().bytes_up = bytes;
+        let leg = &self.legs[self.next()];
+        leg.events.begun.record(&self.upload).map_err(failed)?;
+        // SAFETY: the leg's batch is under way from here on: nobody touches its memory until it has landed or
+        // `abandon` has waited for the streams.
+        unsafe { memory::upload(&self.upload, &leg.staging, &leg.packed, bytes) }.map_err(failed)?;
+        leg.events.uploaded.record(&self.upload).map_err(failed)?;
+        self.compute.wait(&leg.events.uploaded).map_err(failed)?;
+        leg.events.started.record(&self.compute).map_err(failed)?;
+        self.gather(leg, bucket).map_err(failed)?;
+        Ok(index)
+    }
+
+    /// Packed rows to the model's inputs, and slots to its states.
+    fn gather(&self, leg: &Leg, bucket: usize) -> Result<(), DriverError> {
+        let kernels = &self.gpu.0.kernels;
+        let live = narrow(leg.rows);
+        let packed = leg.packed.address();
+        for (index, ((block, window), batch)) in self.resident.inputs.iter().zip(&self.inputs).enumerate() {
+            let table = Arg::Address(packed + self.layout.rows(index) as u64);
+            let bucket = if block.batch_axis.is_some() { bucket } else { 1 };
+            let (packed, to, rows) =
+                (Arg::Address(packed), Arg::Address(batch.address()), Arg::U32(narrow(bucket)));
+            let (live, outer) = (Arg::U32(live), Arg::U32(narrow(block.outer)));
+            let by_piece = Geometry::new(block.inner.div_ceil(16), bucket, block.outer);
+            let (kernel, geometry, args) = match (window, block.datatype) {
+                (Some(window), datatype) => {
+                    let kernel = match datatype {
+                        DataType::Int32 => "gather_windows_i32",
+                        DataType::Int64 => "gather_windows_i64",
+                        _ => "gather_windows_f32",
+                    };
+                    let sizes =
+                        [Arg::U32(narrow(window.head)), Arg::U32(narrow(window.tail)), Arg::I64(window.pad)];
+                    let mut args = vec![packed, table, live, to, rows];
+                    args.extend(sizes);
+                    (kernel, Geometry::new(window.width().div_ceil(4), bucket, 1), args)
+                }
+                (None, DataType::Fp32) => {
+                    let inner = Arg::U64((block.inner / 4) as u64);
+                    let (scale, offset) = (Arg::F32(1.0), Arg::F32(0.0));
+                    ("gather_f32", by_piece, vec![packed, table, live, to, outer, rows, inner, scale, offset])
+                }
+                (None, _) => {
+                    let inner = Arg::U64(block.inner as u64);
+                    ("gather_rows", by_piece, vec![packed, table, live, to, outer, rows, inner])
+                }
+            };
+            // SAFETY: the arguments are those in the kernel's header; the table and the payloads are in the leg's
+            // packed bytes, where `Packing` has put them, and `batch` holds the bucket's rows.
+            unsafe { kernels::launch(&self.compute, kernels.get(kernel)?, geometry, &args) }?;
+        }
+        for (state, buffers) in self.resident.states.iter().zip(&self.states) {
+            let block = &state.input;
+            let args = [
+                Arg::Address(buffers.slab.address()),
+                Arg::Address(buffers.initial.address()),
+                Arg::Address(packed + self.layout.seats() as u64),
+                Arg::U32(live),
+                Arg::Address(buffers.input.address()),
+                Arg::U32(narrow(block.outer)),
+                Arg::U32(narrow(bucket)),
+                Arg::U64(block.inner as u64),
+            ];
+            let geometry = Geometry::new(block.inner.div_ceil(16), bucket, block.outer);
+            // SAFETY: as above; each seat's slot is below the capacity for which the slab has rows.
+            unsafe { kernels::launch(&self.compute, kernels.get("state_gather")?, geometry, &args) }?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the states that the model gave, and sends its outputs back. The batch is under way.
+    pub fn download(&mut self) -> Result<()> {
+        self.scatter().map_err(failed)?;
+        for &slot in &self.owners {
+            self.seats.keep(slot);
+        }
+        let next = self.next();
+        let leg = &mut self.legs[next];
+        let mut end = 0;
+        for (block, buffer) in self.resident.outputs.iter().zip(&self.outputs) {
+            let bytes = returned(block, leg).1;
+            // SAFETY: the buffers are dropped when the streams have come to an end.
+            unsafe { memory::copy(&self.compute, buffer, &leg.results, end, bytes) }.map_err(failed)?;
+            end = (end + bytes).next_multiple_of(16);
+        }
+        leg.bytes_down = end;
+        leg.events.computed.record(&self.compute).map_err(failed)?;
+        self.download.wait(&leg.events.computed).map_err(failed)?;
+        // SAFETY: `returned` is read only by `land`, once the stream has done this.
+        unsafe { memory::download(&self.download, &leg.results, &mut leg.returned, end) }.map_err(failed)?;
+        leg.events.done.record(&self.download).map_err(failed)?;
+        let landed = std::ptr::from_ref::<Landed>(&self.landed).cast_mut().cast::<c_void>();
+        // SAFETY: the box stays where it is until this is dropped, which waits for the stream.
+        unsafe { result::stream::launch_host_function(self.download.cu_stream(), say, landed) }
+            .map_err(failed)?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    fn scatter(&self) -> Result<(), DriverError> {
+        let leg = &self.legs[self.next()];
+        for (state, buffers) in self.resident.states.iter().zip(&self.states) {
+            let block = &state.output;
+            let args = [
+                Arg::Address(buffers.output.address()),
+                Arg::Address(leg.packed.address() + self.layout.seats() as u64),
+                Arg::U32(narrow(leg.rows)),
+                Arg::Address(buffers.slab.address()),
+                Arg::U32(narrow(block.outer)),
+                Arg::U32(narrow(leg.bucket)),
+                Arg::U64(block.inner as u64),
+            ];
+            let geometry = Geometry::new(block.inner.div_ceil(16), leg.bucket, block.outer);
+            let kernel = self.gpu.0.kernels.get("state_scatter")?;
+            // SAFETY: as for `state_gather`. A batch has each slot once, since a stream has one step in flight.
+            unsafe { kernels::launch(&self.compute, kernel, geometry, &args) }?;
+        }
+        Ok(())
+    }
+
+    /// The batch that was uploaded does not run: waits until nothing of it is left in the streams.
+    pub fn abandon(&mut self) {
+        for stream in [&self.upload, &self.compute, &self.download] {
+            self.gpu.0.memory.context.record_err(stream.synchronize());
+        }
+    }
+
+    /// Says once for each batch, in their order, that it can land.
+    pub fn landings(&self) -> &Receiver<()> {
+        &self.landed.said
+    }
+
+    /// The output of the oldest batch, whose landing was said.
+    pub fn land(&mut self) -> Result<(BatchOutput, StageTimes)> {
+        if self.under_way == 0 {
+            return Err(Error::new(Code::Internal, "no batch is under way"));
+        }
+        let leg = &self.legs[self.oldest];
+        self.under_way -= 1;
+        self.oldest = (self.oldest + 1) % self.legs.len();
+        // An error of the device's shows here, whatever caused it.
+        leg.events.done.synchronize().map_err(failed)?;
+        let bytes = Bytes::copy_from_slice(leg.returned.get(..leg.bytes_down).unwrap_or_default());
+        let mut columns = Vec::with_capacity(self.resident.outputs.len());
+        let mut end = 0;
+        for block in &self.resident.outputs {
+            let (rows, length) = returned(block, leg);
+            let storage = Storage::Fixed(Box::new(bytes.slice(end..end + length)));
+            let column = Column::new(block.datatype, block.shape(rows), block.batch_axis, storage);
+            columns.push(column.ok_or_else(|| Error::new(Code::Internal, "an output is not whole"))?);
+            end = (end + length).next_multiple_of(16);
+        }
+        Ok((BatchOutput { columns }, leg.times().map_err(failed)?))
+    }
+
+    fn next(&self) -> usize {
+        (self.oldest + self.under_way) % self.legs.len()
+    }
+
+    fn leg(&mut self) -> &mut Leg {
+        let next = self.next();
+        &mut self.legs[next]
+    }
+}
+
+/// The rows of an output that go back, and their bytes: only those that live, where they are at the front.
+fn returned(block: &Block, leg: &Leg) -> (usize, usize) {
+    let rows = if block.outer == 1 { leg.rows } else { leg.bucket };
+    // No more than the buffer, whose size was computed so for the largest bucket.
+    (rows, block.bytes(rows).unwrap_or(0))
+}
+
+impl Leg {
+    fn new(memory: &Arc<Memory>, up: usize, down: usize) -> Result<Self, DriverError> {
+        let event = || memory.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        Ok(Self {
+            staging: Pinned::new(memory, up)?,
+            packed: Buffer::new(memory, up)?,
+            results: Buffer::new(memory, down)?,
+            returned: Pinned::new(memory, down)?,
+            events: Events {
+                begun: event()?,
+                uploaded: event()?,
+                started: event()?,
+                computed: event()?,
+                done: event()?,
+            },
+            rows: 0,
+            bucket: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+        })
+    }
+
+    fn times(&self) -> Result<StageTimes, DriverError> {
+        let Events { begun, uploaded, started, computed, done } = &self.events;
+        let between = |from: &CudaEvent, to: &CudaEvent| {
+            from.elapsed_ms(to)
+                .map(|ms| Duration::try_from_secs_f32(ms.max(0.0) / 1000.0).unwrap_or_default())
+        };
+        Ok(StageTimes {
+            upload: between(begun, uploaded)?,
+            compute: between(started, computed)?,
+            download: between(computed, done)?,
+            bytes_up: self.bytes_up,
+            bytes_down: self.bytes_down,
+            padded_rows: self.bucket - self.rows,
+        })
+    }
+}
+
+/// What the driver calls when the download stream has come so far.
+unsafe extern "C" fn say(landed: *mut c_void) {
+    // SAFETY: `download` gave this pointer, and its target lives until the stream has ended.
+    let landed = unsafe { &*landed.cast::<Landed>() };
+    // There is room for all that may be under way.
+    let _ = landed.say.try_send(());
+}
+
+fn filled(memory: &Arc<Memory>, bytes: &[u8]) -> Result<Buffer, DriverError> {
+    let mut pinned = Pinned::new(memory, bytes.len())?;
+    pinned.copy_from_slice(bytes);
+    let buffer = Buffer::new(memory, bytes.len())?;
+    let stream = memory.context.new_stream()?;
+    // SAFETY: both live until the stream has done it, which is waited for.
+    unsafe { memory::upload(&stream, &pinned, &buffer, bytes.len()) }?;
+    stream.synchronize()?;
+    Ok(buffer)
+}
+
+fn narrow(number: usize) -> u32 {
+    // Sizes of tensors that fit the device's 32-bit offsets, as `Layout` has checked.
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+impl Drop for CudaDevice {
+    fn drop(&mut self) {
+        // What the streams still do reads and writes the memory that goes now.
+        self.abandon();
+    }
+}

@@ -1,0 +1,115 @@
+//! NVIDIA GPUs, through CUDA's driver.
+//!
+//! The only module that names `cudarc`. A [`Gpu`] is opened once for a process, after looking for all it needs; each
+//! lane has a [`CudaDevice`] of its own on it.
+
+mod device;
+mod kernels;
+mod memory;
+mod seats;
+mod staging;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, DriverError, result, sys};
+
+pub use device::CudaDevice;
+use kernels::Kernels;
+use memory::Memory;
+
+use super::{About, Resident, Unfit};
+use crate::error::{Code, Error};
+
+/// The CUDA version that the bindings and ONNX Runtime's provider are made for.
+const DRIVER: i32 = 13_000;
+/// The oldest compute capability that CUDA 13 knows.
+const CAPABILITY: (i32, i32) = (7, 5);
+
+/// A GPU, opened.
+#[derive(Clone)]
+pub struct Gpu(Arc<Opened>);
+
+struct Opened {
+    about: About,
+    memory: Arc<Memory>,
+    kernels: Kernels,
+}
+
+impl Gpu {
+    /// Looks for all that is needed and compiles the kernels, which are kept in `cache`.
+    pub fn open(ordinal: usize, cache: Option<&Path>) -> Result<Self, Unfit> {
+        // SAFETY: a library of this name is CUDA's driver, whose initialisers are harmless.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Unfit::NoDriver);
+        }
+        let broken = |error: DriverError| Unfit::Broken { ordinal, why: said(&error) };
+        let mut driver = 0;
+        // SAFETY: the library is there, and the call writes one number; it may come before `cuInit`.
+        unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result().map_err(broken)?;
+        if driver < DRIVER {
+            return Err(Unfit::OldDriver { found: cuda_version(driver), needed: cuda_version(DRIVER) });
+        }
+        let count = match result::init() {
+            Ok(()) => CudaContext::device_count().map_err(broken)?,
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
+            Err(error) => return Err(broken(error)),
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        if ordinal >= count {
+            return Err(Unfit::NoDevice { ordinal, count });
+        }
+        let context = CudaContext::new(ordinal).map_err(broken)?;
+        let about = About {
+            ordinal,
+            name: context.name().map_err(broken)?,
+            compute_capability: context.compute_capability().map_err(broken)?,
+            driver,
+            memory: context.total_mem().map_err(broken)?,
+        };
+        if about.compute_capability < CAPABILITY {
+            let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+            let (found, needed) = (version(about.compute_capability), version(CAPABILITY));
+            return Err(Unfit::OldDevice { ordinal, name: about.name, found, needed });
+        }
+        // SAFETY: as above, of CUDA's compiler.
+        if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+            return Err(Unfit::NoCompiler);
+        }
+        let kernels = Kernels::load(&context, about.compute_capability, cache)
+            .map_err(|why| Unfit::Kernels { ordinal, why })?;
+        Ok(Self(Arc::new(Opened { about, memory: Memory::new(context), kernels })))
+    }
+
+    pub fn about(&self) -> &About {
+        &self.0.about
+    }
+
+    /// Bytes that lanes have taken on the device, and pinned on the host.
+    pub fn taken(&self) -> (usize, usize) {
+        self.0.memory.taken()
+    }
+
+    /// A lane's part: memory for the model's tensors, its streams' states and its batches under way.
+    pub fn device(&self, resident: Resident) -> Result<CudaDevice, String> {
+        CudaDevice::new(self.clone(), resident)
+    }
+}
+
+fn cuda_version(version: i32) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
+}
+
+/// The driver's own words.
+fn said(error: &DriverError) -> String {
+    let words =
+        |text: Result<&std::ffi::CStr, DriverError>| text.map(|text| text.to_string_lossy().into_owned());
+    match (words(error.error_name()), words(error.error_string())) {
+        (Ok(name), Ok(text)) => format!("{name} ({text})"),
+        _ => format!("{:?}", error.0),
+    }
+}
+
+fn failed(error: DriverError) -> Error {
+    Error::new(Code::InferenceFailed, format!("the GPU failed: {}", said(&error)))
+}

@@ -1,0 +1,99 @@
+//! What a model and its streams have on a device, whether or not this build knows such devices.
+
+use std::time::Duration;
+
+use super::{Block, Buckets};
+use crate::tensor::{ByteWindow, DataType, Shape, Signature, TensorSpec};
+
+/// A GPU as its driver tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    pub ordinal: usize,
+    pub name: String,
+    /// Major and minor.
+    pub compute_capability: (i32, i32),
+    /// The CUDA version that the driver offers: 1000 times the major, and 10 times the minor.
+    pub driver: i32,
+    pub memory: usize,
+}
+
+/// A tensor at a place in the device's memory that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    pub datatype: DataType,
+    pub shape: Shape,
+    pub address: u64,
+}
+
+/// How long a batch took on the device, as its own events tell, and the bytes that crossed the bus.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    pub upload: Duration,
+    /// Gathering, the model, keeping states.
+    pub compute: Duration,
+    pub download: Duration,
+    pub bytes_up: usize,
+    pub bytes_down: usize,
+    /// Rows that filled its bucket.
+    pub padded_rows: usize,
+}
+
+/// A model whose tensors can stay at fixed places: all sizes but the batch's are known, and there are no strings.
+#[derive(Debug, Clone)]
+pub struct Resident {
+    pub inputs: Vec<(Block, Option<ByteWindow>)>,
+    pub states: Vec<ResidentState>,
+    pub outputs: Vec<Block>,
+    pub buckets: Buckets,
+    /// Batches that may be under way at once.
+    pub depth: usize,
+    /// Rows of state: streams that may be open.
+    pub capacity: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct ResidentState {
+    pub input: Block,
+    pub output: Block,
+    /// One stream's row at its beginning.
+    pub initial: Vec<u8>,
+}
+
+impl Resident {
+    /// Why not is a sentence.
+    pub fn new(
+        signature: &Signature,
+        windows: &[Option<ByteWindow>],
+        buckets: Buckets,
+        depth: usize,
+        capacity: usize,
+    ) -> Result<Self, String> {
+        let limit = signature.batch_limit();
+        let block = |spec: &TensorSpec| {
+            let block = Block::new(spec).ok_or_else(|| {
+                format!("'{}' has strings, or sizes beside the batch that are not fixed", spec.name)
+            })?;
+            if block.batch_axis.is_none() && limit > 1 {
+                return Err(format!("'{}' has no batch axis", spec.name));
+            }
+            Ok(block)
+        };
+        let windows = windows.iter().cloned().chain(std::iter::repeat(None));
+        let inputs = signature.inputs.iter().zip(windows).map(|(spec, window)| Ok((block(spec)?, window)));
+        let state = |state: &crate::tensor::StateSpec| {
+            let (input, output) = (block(&state.input)?, block(&state.output)?);
+            if (input.outer, input.inner, input.datatype) != (output.outer, output.inner, output.datatype) {
+                return Err(format!("'{}' and '{}' differ in shape", input.name, output.name));
+            }
+            Ok(ResidentState { input, output, initial: state.initial.clone() })
+        };
+        Ok(Self {
+            inputs: inputs.collect::<Result<_, String>>()?,
+            states: signature.states.iter().map(state).collect::<Result<_, String>>()?,
+            outputs: signature.outputs.iter().map(block).collect::<Result<_, String>>()?,
+            buckets,
+            depth: depth.max(1),
+            capacity,
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! Batches that a GPU computes by itself, several under way at once.
+
+use crossbeam_channel::Receiver;
+
+use super::{Landed, Pipeline};
+use crate::device::cuda::CudaDevice;
+use crate::engine::Bound;
+use crate::error::Result;
+use crate::streams::Slot;
+use crate::tensor::{GroupKey, Payload};
+
+/// ONNX Runtime captures a graph in a bucket's first runs and replays it from then on.
+const REHEARSALS: usize = 3;
+
+/// A model that is bound to a lane's part of a GPU.
+pub struct Cuda {
+    // Dropped first: it runs in the device's stream.
+    model: Box<dyn Bound>,
+    device: CudaDevice,
+}
+
+impl Cuda {
+    pub fn new(device: CudaDevice, model: Box<dyn Bound>) -> Self {
+        Self { model, device }
+    }
+}
+
+impl Pipeline for Cuda {
+    fn depth(&self) -> usize {
+        self.device.resident().depth
+    }
+
+    fn rehearsal(&self) -> Vec<usize> {
+        let sizes = self.device.resident().buckets.sizes().iter();
+        // The largest first: memory is taken once.
+        sizes.rev().flat_map(|&size| std::iter::repeat_n(size, REHEARSALS)).collect()
+    }
+
+    fn begin(&mut self, rows: usize, _key: &GroupKey) -> Result<()> {
+        self.device.begin(rows)
+    }
+
+    fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
+        self.device.put(rows, payloads, slot)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let launched = self.device.upload().and_then(|bucket| {
+            self.model.launch(bucket)?;
+            self.device.download()
+        });
+        if launched.is_err() {
+            self.device.abandon();
+        }
+        launched
+    }
+
+    fn landings(&self) -> &Receiver<()> {
+        self.device.landings()
+    }
+
+    fn land(&mut self) -> Result<Landed> {
+        let (output, times) = self.device.land()?;
+        Ok(Landed { output, times: Some((times, self.model.replays_graphs())) })
+    }
+}
