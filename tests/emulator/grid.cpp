@@ -224,7 +224,8 @@ void run_grid(uint3 grid, uint3 block, const Work& thread) {
 }
 
 std::map<std::string, Bind, std::less<>>& kernels() {
-    static std::map<std::string, Bind, std::less<>> all;
+    // Streams' threads may use it until the process ends.
+    static auto& all = *new std::map<std::string, Bind, std::less<>>;
     return all;
 }
 
