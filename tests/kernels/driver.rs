@@ -1,0 +1,1 @@
+//! The emulated driver itself, as far as other tests lean on it.
