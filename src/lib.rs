@@ -17,12 +17,14 @@
 //! - [`signal`]: a live signal's bytes to a model's windows, and its probabilities to events.
 //! - [`reply`]: exactly one answer for each request, back in order, one wake for a batch.
 //!
-//! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`] and [`metrics`]. Beside the path,
-//! [`fetch`] brings ONNX Runtime and the bundled models.
+//! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`], [`metrics`] and [`checksum`]. Beside the
+//! path, [`fetch`] brings ONNX Runtime and the bundled models, and [`specialise`] makes models simpler whose inputs are
+//! partly fixed.
 //!
 //! `docs/ARCHITECTURE.md` follows one request through all of it, and lists what always holds.
 
 pub mod batcher;
+pub mod checksum;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -38,5 +40,6 @@ pub mod queue;
 pub mod registry;
 pub mod reply;
 pub mod signal;
+pub mod specialise;
 pub mod streams;
 pub mod tensor;

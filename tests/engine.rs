@@ -16,7 +16,7 @@ use thalweg::device::TensorView;
 use thalweg::engine::onnx::{LoadError, ModelError, OnnxModel, OnnxRuntime, SessionOptions};
 use thalweg::engine::{Engine, Running};
 use thalweg::error::{Code, Error};
-use thalweg::registry::{Derived, derive, open, read_model};
+use thalweg::registry::{Derived, derive, open_original, read_model};
 use thalweg::tensor::{BatchOutput, DataType, Dim, Rows, TensorSpec};
 
 const ONE_THREAD: SessionOptions = SessionOptions { intra_op_threads: 1, inter_op_threads: 1 };
@@ -40,7 +40,7 @@ fn load(name: &str) -> (OnnxModel, Derived) {
     let folder = folders.iter().find(|folder| folder.join("1/model.onnx").is_file());
     let folder = folder.unwrap_or_else(|| panic!("there is no model {name}: run `make test-models models`"));
     let (file, versions) = read_model(folder).unwrap();
-    let model = open(runtime(), folder, versions[0], &file).unwrap();
+    let model = open_original(runtime(), folder, versions[0], &file).unwrap();
     let derived = derive(model.graph(), &file).unwrap();
     (model, derived)
 }

@@ -8,6 +8,7 @@ mod health;
 mod log;
 mod models;
 mod serve;
+mod specialise;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::Failure;
+use super::specialise::{self, Specialise};
 use crate::config::RawSettings;
 use crate::engine::onnx::OnnxRuntime;
 use crate::engine::{Graph, Port};
@@ -20,6 +21,8 @@ pub enum Models {
     List(Repository),
     /// Show what a model takes and gives, and the configuration derived from it
     Inspect(Inspect),
+    /// Make a simpler model of what model.toml fixes, to be served in place of the original
+    Specialise(Specialise),
 }
 
 #[derive(Args)]
@@ -52,20 +55,22 @@ impl Models {
             Self::Fetch(fetch) => fetch.run(),
             Self::List(repository) => repository.list(),
             Self::Inspect(inspect) => inspect.run(),
+            Self::Specialise(specialise) => specialise.run(),
         }
     }
 }
 
 impl Fetch {
     fn run(self) -> Result<(), Failure> {
-        let mut options = fetch::Options::new(self.root);
+        let root = self.root;
+        let mut options = fetch::Options::new(&root);
         options.only = (!self.packages.is_empty()).then_some(self.packages);
         let summary = fetch::run(&options, &mut fetch::Lines::stderr())?;
         for unsupported in &summary.unsupported {
             eprintln!("thalweg: {unsupported}");
         }
         println!("{} files fetched, {} were there", summary.placed.len(), summary.present);
-        Ok(())
+        specialise::after_fetch(&root)
     }
 }
 
@@ -93,15 +98,11 @@ impl Inspect {
             let model = runtime.open(path, one)?;
             return show(model.graph(), &registry::file::ModelFile::default());
         }
-        let folders = registry::model_folders(&settings.model_repository)?;
-        let folder = folders.get(&self.model).ok_or_else(|| {
-            let names: Vec<_> = folders.keys().map(String::as_str).collect();
-            format!("there is no model '{}'; there are {}", self.model, names.join(", "))
-        })?;
-        let (file, versions) = registry::read_model(folder)?;
+        let folder = registry::find_model(&settings.model_repository, &self.model)?;
+        let (file, versions) = registry::read_model(&folder)?;
         for version in versions {
             println!("{} version {version}", self.model);
-            let model = registry::open(&runtime, folder, version, &file)?;
+            let model = registry::open_original(&runtime, &folder, version, &file)?;
             show(model.graph(), &file)?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use zip::ZipArchive;
 
 use super::error::FetchError;
 use super::lock::Member;
-use super::verified::hex;
+use crate::checksum::hex;
 
 /// An opened wheel.
 pub(super) struct Wheel<'a> {

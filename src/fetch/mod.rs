@@ -31,7 +31,8 @@ pub use self::lock::{Lock, Member, Package};
 use self::pip::{Pip, Resolve};
 pub use self::progress::{Event, Lines, Progress, Silent};
 use self::source::Sources;
-use self::verified::{Verified, sha256_of};
+use self::verified::Verified;
+use crate::checksum::sha256_of;
 
 /// The lock file below the root.
 pub const LOCK: &str = "models/fetch.lock";

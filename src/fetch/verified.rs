@@ -10,9 +10,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use sha2::{Digest, Sha256};
-
 use super::lock::{Lock, Member};
+use crate::checksum::sha256_of;
 
 /// 64 packages of 64 members each, with 256 bytes for a line.
 const LARGEST_RECORD: u64 = 1 << 20;
@@ -104,22 +103,4 @@ fn parse(line: &str) -> Option<(String, Entry)> {
 
 fn modified(metadata: &Metadata) -> Option<u128> {
     Some(metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos())
-}
-
-/// The checksum of a file.
-pub(super) fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(hasher)),
-            count => hasher.update(buffer.get(..count).unwrap_or_default()),
-        }
-    }
-}
-
-/// A finished checksum in the digits that lock files use.
-pub(super) fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,7 @@
 //! From what the model file says and what `model.toml` corrects to what is served.
 
 use super::file::{BatchAxis, ModelFile, TensorFile};
-use super::{FieldError, constant, state};
+use super::{FieldError, constant, sizes, state};
 use crate::engine::{Constant, Graph, Port, PortDim};
 use crate::tensor::{Dim, Signature, TensorSpec};
 
@@ -19,6 +19,13 @@ pub struct Derived {
 pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
     known("inputs", &file.inputs, &graph.inputs)?;
     known("outputs", &file.outputs, &graph.outputs)?;
+    if let Some((name, _)) =
+        file.outputs.iter().find(|(_, file)| file.constant.is_some() || file.dims.is_some())
+    {
+        let why = "a model gives its outputs as it does: `constant` and `dims` are for inputs";
+        return Err(FieldError::new(format!("outputs.{name}"), why));
+    }
+    let graph = &sizes::fix(graph, file)?;
     let settings = |files: &std::collections::BTreeMap<String, TensorFile>, port: &Port| {
         files.get(&port.name).cloned().unwrap_or_default()
     };
@@ -252,6 +259,19 @@ mod tests {
             expect!["32: input@0 state@1 -> output@0 stateN@1 sr=[0, 0, 32, 64]"],
         );
         check("x[b,4]", "sum[]", "outputs.sum.batch_axis = false", expect!["32: x@0 -> sum"]);
+        check("x[b,t]", "y[b]", "inputs.x.dims = [3, -1]", expect!["0: x -> y"]);
+        check(
+            "x[b,t] k[t]",
+            "y[b]",
+            "inputs.x.dims = [-1, 2]\ninputs.k.constant = 1",
+            expect!["32: x@0 -> y@0 k=[0, 0, 128, 63, 0, 0, 128, 63]"],
+        );
+        check(
+            "x[b]",
+            "y[b]",
+            "outputs.y.dims = [3]",
+            expect!["outputs.y: a model gives its outputs as it does: `constant` and `dims` are for inputs"],
+        );
         check(
             "x[b]",
             "y[b]",

@@ -17,6 +17,8 @@ use crate::signal::Encoding;
 pub struct ModelFile {
     /// Rows a run takes at the most; 0: the model has no batch axis.
     pub max_batch_size: Option<usize>,
+    /// Whether `models fetch` makes a simpler model of what is fixed.
+    pub specialise: bool,
     pub version_policy: VersionPolicy,
     pub dynamic_batching: DynamicBatching,
     pub sequence_batching: Option<SequenceBatching>,
@@ -156,6 +158,8 @@ pub struct TensorFile {
     pub batch_axis: Option<BatchAxis>,
     /// The value of an input that clients do not give: a number, a boolean or a list of them.
     pub constant: Option<toml::Value>,
+    /// The sizes of an input; -1 for what the model file says.
+    pub dims: Option<Vec<i64>>,
 }
 
 /// An axis, or `false` for a tensor that belongs to the batch as a whole.

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use super::file::{ModelFile, VersionPolicy};
 use super::{
-    Derived, FieldError, ModelConfigError, Registry, RegistryError, Served, Stream, Telling, Versions,
-    derive, state,
+    Derived, FieldError, ModelConfigError, Opened, Registry, RegistryError, Served, Stream, Telling,
+    Versions, derive, open, state,
 };
 use crate::batcher::Policy;
 use crate::clock::Clock;
 use crate::device::Cpu;
 use crate::engine::Engine;
-use crate::engine::onnx::{OnnxModel, OnnxRuntime, SessionOptions};
+use crate::engine::onnx::OnnxRuntime;
 use crate::lane::{Feed, Host, Lane, Pipeline, WarmUp};
 use crate::metrics::Metrics;
 use crate::queue::{self, Memory, Places};
+use crate::specialise::{Found, Kept};
 use crate::streams::{Sequences, Streams};
 
 /// A place in a queue takes about 256 bytes from the start: this many take 256 MiB.
@@ -54,6 +55,15 @@ pub fn model_folders(repositories: &[PathBuf]) -> Result<BTreeMap<String, PathBu
         return Err(RegistryError::Empty(folders.join(", ")));
     }
     Ok(found)
+}
+
+/// The folder of a model.
+pub fn find_model(repositories: &[PathBuf], name: &str) -> Result<PathBuf, RegistryError> {
+    let mut folders = model_folders(repositories)?;
+    folders.remove(name).ok_or_else(|| {
+        let names: Vec<_> = folders.keys().map(String::as_str).collect();
+        RegistryError::NoModel(name.to_owned(), names.join(", "))
+    })
 }
 
 /// The versions in a model's folder, oldest first.
@@ -107,20 +117,6 @@ pub fn read_model(folder: &Path) -> Result<(ModelFile, Vec<u64>), RegistryError>
     Ok((file, versions))
 }
 
-/// Reads one version's model file.
-pub fn open(
-    runtime: &OnnxRuntime,
-    folder: &Path,
-    version: u64,
-    file: &ModelFile,
-) -> Result<OnnxModel, RegistryError> {
-    let options = SessionOptions {
-        intra_op_threads: file.parameters.intra_op_thread_count,
-        inter_op_threads: file.parameters.inter_op_thread_count,
-    };
-    Ok(runtime.open(&folder.join(version.to_string()).join("model.onnx"), options)?)
-}
-
 fn at(path: &Path, FieldError { field, why }: FieldError) -> ModelConfigError {
     ModelConfigError { file: path.to_owned(), field, why }
 }
@@ -157,8 +153,9 @@ impl Loader {
         let wrong = |error: FieldError| RegistryError::from(at(&config, error));
         let cannot = |why: String| RegistryError::Start(name.to_owned(), why);
 
-        let model = open(&self.runtime, folder, version, file)?;
-        let Derived { mut signature, constants } = derive(model.graph(), file).map_err(wrong)?;
+        let Opened { model, file: of_model, found } = open(&self.runtime, folder, version, file)?;
+        tell(name, version, file, &found);
+        let Derived { mut signature, constants } = derive(model.graph(), &of_model).map_err(wrong)?;
         if let Some(sequences) = &file.sequence_batching {
             state::read_initial(&mut signature.states, sequences, folder).map_err(wrong)?;
         }
@@ -217,6 +214,28 @@ impl Loader {
             sequences,
             metrics,
         })
+    }
+}
+
+/// Which file is served, where there is a choice.
+fn tell(model: &str, version: u64, file: &ModelFile, found: &Found) {
+    match found {
+        Found::Holds(Kept { control_flow, .. }) => {
+            let control_flow = control_flow.join(" ");
+            tracing::info!(model, version, control_flow, "the specialised model is served");
+        }
+        Found::Stale => tracing::warn!(
+            model,
+            version,
+            "the specialised model was made from another file, for other settings or by another version, so the \
+             original is served; run `thalweg models specialise {model}`"
+        ),
+        Found::Nothing if file.specialise => tracing::warn!(
+            model,
+            version,
+            "there is no specialised model, so the original is served; run `thalweg models specialise {model}`"
+        ),
+        Found::Nothing => {}
     }
 }
 

@@ -11,6 +11,8 @@ mod labels;
 mod load;
 mod output;
 mod served;
+mod sizes;
+mod special;
 mod state;
 mod stream;
 
@@ -20,13 +22,15 @@ use std::sync::Arc;
 
 pub use derive::{Derived, derive};
 pub use labels::Labels;
-pub use load::{Loader, model_folders, open, read_model};
+pub use load::{Loader, find_model, model_folders, read_model};
 pub use output::{EventRule, Telling};
 pub use served::Served;
+pub use special::{Opened, open, open_original, specialise};
 pub use stream::{ByteStream, SignalStream, Stream};
 
 use crate::engine::onnx::ModelError;
 use crate::error::{Code, Error, Result};
+use crate::specialise::SpecialiseError;
 
 /// Something in `model.toml` that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +64,16 @@ pub enum RegistryError {
          bundled models, run `thalweg models fetch`"
     )]
     NoVersion(PathBuf),
+    #[error("there is no model '{0}'; there are {1}")]
+    NoModel(String, String),
     #[error("there are two models named '{0}', in {1} and in {2}")]
     Twice(String, PathBuf, PathBuf),
     #[error(transparent)]
     Config(#[from] ModelConfigError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Specialise(#[from] SpecialiseError),
     #[error("model '{0}' cannot be started: {1}")]
     Start(String, String),
     #[error("default_model is '{0}', but no model of that name is served")]

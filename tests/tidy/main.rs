@@ -14,11 +14,14 @@ use source::Source;
 /// bottom; `net` and `protocol` meet `lane`, `engine` and `device` only in `queue`, `reply` and the vocabulary.
 const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
-    ("cli", "clock config engine error fetch metrics net registry tensor"),
+    ("cli", "clock config engine error fetch metrics net registry specialise tensor"),
     ("net", "clock config error metrics protocol queue registry reply signal streams tensor"),
     ("protocol", "error tensor"),
     // It wires each model's queue, lanes and device together.
-    ("registry", "batcher clock device engine error lane metrics queue reply signal streams tensor"),
+    (
+        "registry",
+        "batcher clock device engine error lane metrics queue reply signal specialise streams tensor",
+    ),
     ("queue", "clock error reply streams tensor"),
     ("lane", "batcher clock device engine error metrics queue reply streams tensor"),
     ("batcher", "clock tensor"),
@@ -28,10 +31,12 @@ const MAY_USE: &[(&str, &str)] = &[
     ("signal", "error"),
     ("reply", "error tensor"),
     ("config", ""),
-    ("fetch", ""),
+    ("specialise", "checksum engine tensor"),
+    ("fetch", "checksum"),
     ("metrics", "error"),
     ("tensor", "error signal"),
     ("clock", ""),
+    ("checksum", ""),
     ("error", ""),
 ];
 
@@ -55,7 +60,7 @@ const UNSAFE: &[&str] =
     &["src/engine/onnx/values.rs", "src/engine/onnx/strings.rs", "src/lane/scheduling.rs"];
 
 /// Vocabulary, which all may use.
-const LEAVES: &[&str] = &["clock", "error", "metrics", "tensor"];
+const LEAVES: &[&str] = &["checksum", "clock", "error", "metrics", "tensor"];
 
 /// A file carries one idea.
 const LONGEST: usize = 400;

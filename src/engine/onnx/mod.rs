@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 use parking_lot::Mutex;
 
@@ -39,6 +39,11 @@ pub enum ModelError {
     #[error("ONNX Runtime cannot load {path}: {why}")]
     Broken { path: PathBuf, why: String },
 }
+
+/// What ONNX Runtime says of a model that it does not take.
+#[derive(Debug, thiserror::Error)]
+#[error("ONNX Runtime refuses it: {0}")]
+pub struct Refused(String);
 
 /// How ONNX Runtime runs a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +79,39 @@ impl OnnxRuntime {
         }
         let broken = |why: String| ModelError::Broken { path: path.to_owned(), why };
         let session = self.session(path, options, Site::Host).map_err(|error| broken(one_line(&error)))?;
-        let graph = Graph {
-            inputs: session.inputs().iter().map(port).collect(),
-            outputs: session.outputs().iter().map(port).collect(),
-        };
+        let graph = graph_of(&session);
         let first = Mutex::new(Some(session));
         Ok(OnnxModel { runtime: self.clone(), path: path.to_owned(), options, graph, first })
+    }
+
+    /// Which build it is; what two builds make of a model may differ.
+    pub fn build(&self) -> &'static str {
+        let build = ort::info();
+        build.strip_prefix("ORT Build Info: ").unwrap_or(build)
+    }
+
+    /// Reads what a model in memory takes and gives.
+    pub fn graph_of(&self, model: &[u8]) -> Result<Graph, Refused> {
+        let session = || self.bare(GraphOptimizationLevel::Disable)?.commit_from_memory(model);
+        session().map(|session| graph_of(&session)).map_err(|error| Refused(one_line(&error)))
+    }
+
+    /// Writes what the basic optimisations make of a model in memory: constants are computed, conditions that are
+    /// constant are decided, and nothing is put in that only some devices know.
+    pub fn fold(&self, model: &[u8], to: &Path) -> Result<(), Refused> {
+        let session = || {
+            let builder = self.bare(GraphOptimizationLevel::Level1)?;
+            builder.with_optimized_model_path(to)?.commit_from_memory(model)
+        };
+        session().map(drop).map_err(|error| Refused(one_line(&error)))
+    }
+
+    /// For a session that nobody runs.
+    fn bare(&self, level: GraphOptimizationLevel) -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&self.environment)?
+            .with_optimization_level(level)?
+            .with_intra_threads(1)?
+            .with_log_level(ort::logging::LogLevel::Fatal)?)
     }
 
     fn session(&self, path: &Path, options: SessionOptions, site: Site) -> ort::Result<Session> {
@@ -115,21 +147,7 @@ impl OnnxModel {
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
-}
 
-impl Engine for OnnxModel {
-    fn start(&self, signature: &Signature, constants: &[Constant]) -> Result<Box<dyn Running>> {
-        let internal = |error: ort::Error| Error::new(Code::Internal, one_line(&error));
-        let first = self.first.lock().take();
-        let session = match first {
-            Some(session) => session,
-            None => self.runtime.session(&self.path, self.options, Site::Host).map_err(internal)?,
-        };
-        Ok(Box::new(session::OnnxSession::new(session, signature, constants)?))
-    }
-}
-
-impl OnnxModel {
     /// A running half on a GPU whose inputs and outputs are in the host's memory: ONNX Runtime copies them.
     pub fn start_on(
         &self,
@@ -157,6 +175,25 @@ impl OnnxModel {
     fn session_on(&self, site: Site) -> Result<Session> {
         let session = self.runtime.session(&self.path, self.options, site);
         session.map_err(|error| Error::new(Code::Internal, one_line(&error)))
+    }
+}
+
+impl Engine for OnnxModel {
+    fn start(&self, signature: &Signature, constants: &[Constant]) -> Result<Box<dyn Running>> {
+        let internal = |error: ort::Error| Error::new(Code::Internal, one_line(&error));
+        let first = self.first.lock().take();
+        let session = match first {
+            Some(session) => session,
+            None => self.runtime.session(&self.path, self.options, Site::Host).map_err(internal)?,
+        };
+        Ok(Box::new(session::OnnxSession::new(session, signature, constants)?))
+    }
+}
+
+fn graph_of(session: &Session) -> Graph {
+    Graph {
+        inputs: session.inputs().iter().map(port).collect(),
+        outputs: session.outputs().iter().map(port).collect(),
     }
 }
 

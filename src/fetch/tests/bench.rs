@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::super::verified::hex;
 use super::super::*;
 use super::server::{Serve, Server};
+use crate::checksum::hex;
 
 pub const WHEEL: &str = "toy-1.0-py3-none-any.whl";
 

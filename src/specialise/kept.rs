@@ -1,0 +1,119 @@
+//! Where a specialised model is kept, and when it still holds.
+//!
+//! Beside `model.onnx` lie `model.specialised.onnx` and `model.specialised.toml`, which says what the former was made
+//! from. Both take their places only when they are complete. Where the two and the original do not agree in each
+//! checksum and setting, there is no specialised model.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{SpecialiseError, Work, disk};
+use crate::checksum::sha256_of;
+use crate::engine::onnx::OnnxRuntime;
+use crate::engine::{Constant, Graph};
+
+const ORIGINAL: &str = "model.onnx";
+const RESULT: &str = "model.specialised.onnx";
+const NOTE: &str = "model.specialised.toml";
+const HEAD: &str =
+    "# Made by `thalweg models specialise`, for this very file. Remove it to serve the original.\n";
+
+/// What is written beside the result. Two are compared as text: a constant may be a NaN.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    source: String,
+    source_sha256: String,
+    thalweg: String,
+    onnxruntime: String,
+    result_sha256: String,
+    /// The operators of control flow that are left.
+    control_flow: Vec<String>,
+    /// What `model.toml` fixes.
+    fixed: toml::Table,
+}
+
+/// A specialised model that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub path: PathBuf,
+    pub control_flow: Vec<String>,
+}
+
+/// What lies beside a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    Nothing,
+    /// It was made from another file, for other settings or by another version.
+    Stale,
+    Holds(Kept),
+}
+
+/// A version's folder, and what its specialised model would have to be made from.
+pub struct Place<'a> {
+    pub runtime: &'a OnnxRuntime,
+    pub folder: &'a Path,
+    pub fixed: toml::Table,
+}
+
+impl Place<'_> {
+    /// Looks for a specialised model. What cannot be read does not hold.
+    pub fn find(&self) -> Found {
+        let path = self.folder.join(RESULT);
+        let Ok(text) = fs::read_to_string(self.folder.join(NOTE)) else {
+            return if path.exists() { Found::Stale } else { Found::Nothing };
+        };
+        let holds = || {
+            let note: Note = toml::from_str(&text).ok()?;
+            let wanted = self.note(note.result_sha256.clone(), note.control_flow.clone()).ok()?;
+            let same = toml::to_string(&note).ok()? == toml::to_string(&wanted).ok()?;
+            (same && sha256_of(&path).ok()? == note.result_sha256).then_some(note.control_flow)
+        };
+        holds().map_or(Found::Stale, |control_flow| Found::Holds(Kept { path: path.clone(), control_flow }))
+    }
+
+    /// Makes the specialised model anew. `graph` and `constants` are what the settings make of the original.
+    pub fn make(&self, graph: &Graph, constants: &[Constant]) -> Result<Kept, SpecialiseError> {
+        if self.fixed.is_empty() {
+            return Err(SpecialiseError::Nothing);
+        }
+        let [result, note] = [RESULT, NOTE].map(|name| self.folder.join(name));
+        // Another process may be doing the same.
+        let part = Part(self.folder.join(format!(".{RESULT}.{}", std::process::id())));
+        let path = self.folder.join(ORIGINAL);
+        let (model, control_flow) =
+            Work { runtime: self.runtime, path: &path, scratch: &part.0 }.run(graph, constants)?;
+        fs::write(&part.0, model).map_err(disk(&part.0))?;
+        let told = self.note(sha256_of(&part.0).map_err(disk(&part.0))?, control_flow.clone())?;
+        fs::rename(&part.0, &result).map_err(disk(&result))?;
+        // Until here the old note and the new result do not agree, which is as good as having neither.
+        let text = toml::to_string(&told).map_err(std::io::Error::other).map_err(disk(&note))?;
+        fs::write(&part.0, format!("{HEAD}{text}")).map_err(disk(&part.0))?;
+        fs::rename(&part.0, &note).map_err(disk(&note))?;
+        Ok(Kept { path: result, control_flow })
+    }
+
+    fn note(&self, result_sha256: String, control_flow: Vec<String>) -> Result<Note, SpecialiseError> {
+        let path = self.folder.join(ORIGINAL);
+        Ok(Note {
+            source: ORIGINAL.to_owned(),
+            source_sha256: sha256_of(&path).map_err(disk(&path))?,
+            thalweg: env!("CARGO_PKG_VERSION").to_owned(),
+            onnxruntime: self.runtime.build().to_owned(),
+            result_sha256,
+            control_flow,
+            fixed: self.fixed.clone(),
+        })
+    }
+}
+
+/// A file on its way to its place, removed if it does not get there.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,102 @@
+//! Models made simpler once, for the inputs and sizes that `model.toml` fixes.
+//!
+//! What is fixed is written into the ONNX file ([`fix`]); ONNX Runtime then computes all that has become constant,
+//! which often decides every `If`, and what it cannot see we tell it ([`shapes`]). A model without control flow is what
+//! a CUDA graph needs. The result lies beside the original with a note of what it was made from ([`kept`]), and
+//! computes the same bits.
+
+mod fix;
+mod kept;
+mod model;
+mod shapes;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use self::kept::{Found, Kept, Place};
+use self::wire::Damaged;
+use crate::engine::onnx::{OnnxRuntime, Refused};
+use crate::engine::{Constant, Graph};
+
+/// What fits a file of Protocol Buffers.
+const LARGEST_MODEL: u64 = (2 << 30) - 1;
+/// Each round decides a condition inside of another one; exporters do not go deep.
+const ROUNDS: usize = 32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpecialiseError {
+    #[error("model.toml fixes nothing: give an input a `constant`, or `dims`")]
+    Nothing,
+    #[error("{} has {size} bytes; models of 2 GiB and more cannot be specialised", path.display())]
+    TooLarge { path: PathBuf, size: u64 },
+    #[error("{} keeps tensor '{tensor}' in a file beside it; such models cannot be specialised", path.display())]
+    External { path: PathBuf, tensor: String },
+    #[error("{}: {source}", path.display())]
+    Damaged { path: PathBuf, source: Damaged },
+    #[error("{} cannot be specialised: {source}", path.display())]
+    Refused { path: PathBuf, source: Refused },
+    #[error("{}: {source}", path.display())]
+    Disk { path: PathBuf, source: io::Error },
+}
+
+/// A model that is being made simpler.
+struct Work<'a> {
+    runtime: &'a OnnxRuntime,
+    /// The original; for messages.
+    path: &'a Path,
+    /// Where ONNX Runtime may write.
+    scratch: &'a Path,
+}
+
+impl Work<'_> {
+    /// The specialised model, and the control flow that is left in it.
+    fn run(&self, graph: &Graph, constants: &[Constant]) -> Result<(Vec<u8>, Vec<String>), SpecialiseError> {
+        let original = self.read()?;
+        if let Some(tensor) = self.sound(model::external(&original))? {
+            return Err(SpecialiseError::External { path: self.path.to_owned(), tensor });
+        }
+        let mut model = self.fold(&self.sound(fix::fix(&original, graph, constants))?)?;
+        for _ in 0..ROUNDS {
+            if self.sound(model::control_flow(&model))?.is_empty() {
+                break;
+            }
+            let asked = self.sound(shapes::asked(&model))?;
+            // A value whose type is not told cannot be an output. Then the model stays as it is.
+            let Ok(known) = self.runtime.graph_of(&self.sound(shapes::with_outputs(&model, &asked))?) else {
+                break;
+            };
+            let Some(answered) = self.sound(shapes::answered(&model, &known))? else { break };
+            model = self.fold(&answered)?;
+        }
+        let left = self.sound(model::control_flow(&model))?;
+        Ok((model, left))
+    }
+
+    fn read(&self) -> Result<Vec<u8>, SpecialiseError> {
+        let size = fs::metadata(self.path).map_err(disk(self.path))?.len();
+        if size > LARGEST_MODEL {
+            return Err(SpecialiseError::TooLarge { path: self.path.to_owned(), size });
+        }
+        fs::read(self.path).map_err(disk(self.path))
+    }
+
+    fn fold(&self, model: &[u8]) -> Result<Vec<u8>, SpecialiseError> {
+        let refused = |source| SpecialiseError::Refused { path: self.path.to_owned(), source };
+        self.runtime.fold(model, self.scratch).map_err(refused)?;
+        fs::read(self.scratch).map_err(disk(self.scratch))
+    }
+
+    fn sound<T>(&self, result: Result<T, Damaged>) -> Result<T, SpecialiseError> {
+        result.map_err(|source| SpecialiseError::Damaged { path: self.path.to_owned(), source })
+    }
+}
+
+fn disk(path: &Path) -> impl FnOnce(io::Error) -> SpecialiseError {
+    let path = path.to_owned();
+    move |source| SpecialiseError::Disk { path, source }
+}
