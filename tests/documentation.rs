@@ -9,11 +9,12 @@ use std::time::Duration;
 use clap::Args;
 use thalweg::config::RawSettings;
 use thalweg::error::Code;
-use thalweg::metrics::{Metrics, Outcome};
+use thalweg::metrics::{GpuReading, Metrics, Outcome};
 use thalweg::registry::file::ModelFile;
 
 const README: &str = include_str!("../README.md");
 const MODELS: &str = include_str!("../docs/MODELS.md");
+const GPU: &str = include_str!("../docs/GPU.md");
 const ARCHITECTURE: &str = include_str!("../docs/ARCHITECTURE.md");
 const STREAMS: &str = include_str!("../docs/STREAMS.md");
 
@@ -70,7 +71,9 @@ fn the_readme_lists_every_metric() {
 /// Each metric's kind and labels, as a server shows them in which everything has happened.
 fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let model = metrics.model("m", "1");
-    model.info(8, 1, "cpu");
+    model.info(8, 1, "cpu", false);
+    model.on_device().ran([Duration::ZERO; 3], [0; 2], 0, false);
+    metrics.gpu(["0", "none", "9.0", "13.0"], GpuReading::default);
     model.streams(1.0, 1.0);
     model.queue_depth.set(1.0);
     model.queued(Duration::ZERO);
@@ -127,6 +130,9 @@ fn every_key_of_a_model_file_is_explained() {
         ("", ""),
         ("[dynamic_batching]", "dynamic_batching."),
         ("[[instance_group]]", "instance_group[]."),
+        ("[optimization]", "optimization."),
+        ("[optimization.cuda]", "optimization.cuda."),
+        ("[[optimization.cuda.graph_spec]]", "optimization.cuda.graph_spec[]."),
         ("[parameters]", "parameters."),
         ("[[model_warmup]]", "model_warmup[]."),
         ("[inputs.NAME]", "inputs.NAME."),
@@ -161,6 +167,7 @@ fn links_and_paths_lead_somewhere() {
         ("docs/STREAMS.md", STREAMS),
         ("docs/MODELS.md", MODELS),
         ("docs/ARCHITECTURE.md", ARCHITECTURE),
+        ("docs/GPU.md", GPU),
     ] {
         let folder = root.join(file).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

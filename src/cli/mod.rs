@@ -7,6 +7,7 @@
 mod health;
 mod log;
 mod models;
+mod runtime;
 mod serve;
 mod specialise;
 

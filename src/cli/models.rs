@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
 use super::specialise::{self, Specialise};
+use super::{Failure, runtime};
 use crate::config::RawSettings;
-use crate::engine::onnx::OnnxRuntime;
 use crate::engine::{Graph, Port};
 use crate::fetch;
 use crate::registry::{self, derive};
@@ -91,7 +90,7 @@ impl Repository {
 impl Inspect {
     fn run(self) -> Result<(), Failure> {
         let settings = self.repository.settings.validate()?;
-        let runtime = OnnxRuntime::load(&settings.onnxruntime)?;
+        let runtime = runtime::for_cpu(&settings)?;
         let path = Path::new(&self.model);
         if path.is_file() {
             let one = crate::engine::onnx::SessionOptions { intra_op_threads: 1, inter_op_threads: 1 };

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, log};
+use super::{Failure, log, runtime};
 use crate::clock::Clock;
 use crate::config::{RawSettings, Settings};
-use crate::engine::onnx::OnnxRuntime;
 use crate::metrics::Metrics;
 use crate::net::{Server, State};
 use crate::registry::{Loader, Registry, RegistryError};
@@ -50,9 +49,9 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
 
     let loader_state = Arc::clone(&state);
     let load = move || -> Result<Registry, Loading> {
-        let runtime = OnnxRuntime::load(&settings.onnxruntime)?;
+        let (runtime, gpus) = runtime::load(&settings, &metrics)?;
         let memory = loader_state.memory.clone();
-        let loader = Loader { runtime, metrics, clock, memory };
+        let loader = Loader { runtime, metrics, clock, memory, gpus };
         Ok(loader.load(&settings.model_repository, &settings.default_model)?)
     };
     let registry = tokio::task::spawn_blocking(load).await??;

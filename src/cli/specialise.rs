@@ -1,10 +1,10 @@
 //! `thalweg models specialise`, and what `models fetch` does of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, runtime};
 use crate::config::RawSettings;
 use crate::engine::onnx::OnnxRuntime;
 use crate::registry::file::ModelFile;
@@ -26,7 +26,7 @@ impl Specialise {
     pub fn run(self) -> Result<(), Failure> {
         let settings = self.settings.validate()?;
         let folder = registry::find_model(&settings.model_repository, &self.model)?;
-        let runtime = OnnxRuntime::load(&settings.onnxruntime)?;
+        let runtime = runtime::for_cpu(&settings)?;
         let (file, versions) = registry::read_model(&folder)?;
         for version in self.number.map_or(versions, |number| vec![number]) {
             specialise(&runtime, &self.model, &folder, version, &file)?;
@@ -53,8 +53,7 @@ pub fn after_fetch(root: &Path) -> Result<(), Failure> {
     if asking.is_empty() {
         return Ok(());
     }
-    let library: PathBuf = root.join(RawSettings::default().validate()?.onnxruntime);
-    let runtime = match OnnxRuntime::load(&library) {
+    let runtime = match OnnxRuntime::load(&root.join(runtime::FOR_CPU)) {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("thalweg: no model was specialised: {error}");

@@ -7,7 +7,7 @@ mod bytes;
 mod settings;
 
 pub use bytes::ByteSize;
-pub use settings::{LogFormat, RawSettings, Settings};
+pub use settings::{DeviceKind, LogFormat, RawSettings, Settings};
 
 /// A setting that cannot be used, and what would be right.
 #[derive(Debug, thiserror::Error)]

@@ -56,9 +56,15 @@ settings! {
     /// Model served on `/` [default: the only model, or the only one with `[stream.bytes]`]
     #[arg(value_name = "MODEL")]
     default_model / "THALWEG_DEFAULT_MODEL": String = String::new();
-    /// ONNX Runtime's shared library [default: runtime/libonnxruntime.so.1.32.0]
+    /// Where models run that do not say so: auto is a GPU if there is one that fits [default: auto]
+    #[arg(value_enum)]
+    device / "THALWEG_DEVICE": DeviceKind = DeviceKind::Auto;
+    /// ONNX Runtime's shared library [default: the one that was fetched]
     #[arg(value_name = "FILE")]
-    onnxruntime / "THALWEG_ONNXRUNTIME": PathBuf = PathBuf::from("runtime/libonnxruntime.so.1.32.0");
+    onnxruntime / "THALWEG_ONNXRUNTIME": PathBuf = PathBuf::new();
+    /// Folder that keeps compiled GPU kernels; it may be read-only [default: runtime/kernels]
+    #[arg(value_name = "FOLDER")]
+    kernel_cache / "THALWEG_KERNEL_CACHE": PathBuf = PathBuf::from("runtime/kernels");
     /// Threads that serve sockets [default: one for each core]
     #[arg(value_name = "COUNT")]
     threads / "THALWEG_THREADS": usize = std::thread::available_parallelism().map_or(1, usize::from);
@@ -86,6 +92,19 @@ settings! {
     /// How log lines look [default: text]
     #[arg(value_enum)]
     log_format / "THALWEG_LOG_FORMAT": LogFormat = LogFormat::Text;
+}
+
+/// Where models run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A GPU if there is one that fits, else the CPU
+    #[default]
+    Auto,
+    /// The CPU
+    Cpu,
+    /// NVIDIA GPUs; without one, the start fails
+    Cuda,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
@@ -194,7 +213,7 @@ mod tests {
               |
             1 | listn = 'x'
               | ^^^^^
-            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `onnxruntime`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `log`, `log_format`"]],
+            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `log`, `log_format`"]],
         );
     }
 

@@ -126,7 +126,7 @@ impl ModelMetrics {
     }
 
     /// Tells how the model runs, as labels of a series that is always 1.
-    pub fn info(&self, max_batch_size: usize, instances: usize, device: &'static str) {
+    pub fn info(&self, max_batch_size: usize, instances: usize, device: &'static str, cuda_graphs: bool) {
         let [model, version] = self.labels.clone();
         let labels = [
             model,
@@ -134,6 +134,7 @@ impl ModelMetrics {
             ("max_batch_size", max_batch_size.to_string()),
             ("instances", instances.to_string()),
             ("device", device.to_owned()),
+            ("cuda_graphs", cuda_graphs.to_string()),
         ];
         self.metrics.make(|| ::metrics::gauge!(MODEL_INFO, &labels).set(1.0));
     }

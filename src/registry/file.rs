@@ -23,6 +23,7 @@ pub struct ModelFile {
     pub dynamic_batching: DynamicBatching,
     pub sequence_batching: Option<SequenceBatching>,
     pub instance_group: Vec<InstanceGroup>,
+    pub optimization: Optimization,
     pub parameters: Parameters,
     pub model_warmup: Vec<Warmup>,
     pub inputs: BTreeMap<String, TensorFile>,
@@ -112,22 +113,62 @@ fn default_sequences() -> usize {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InstanceGroup {
-    pub kind: InstanceKind,
+    /// Where its instances run; what the setting `device` says if left out.
+    #[serde(alias = "device")]
+    pub kind: Option<InstanceKind>,
+    /// Instances, on each of its GPUs if it runs on GPUs.
     pub count: usize,
+    /// Ordinals; all that the driver shows if left out.
+    pub gpus: Vec<usize>,
 }
 
 impl Default for InstanceGroup {
     fn default() -> Self {
-        Self { kind: InstanceKind::Cpu, count: 1 }
+        Self { kind: None, count: 1, gpus: Vec::new() }
     }
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InstanceKind {
-    #[default]
     #[serde(alias = "KIND_CPU")]
     Cpu,
+    /// A GPU that is missing is an error.
+    #[serde(alias = "KIND_GPU", alias = "gpu")]
+    Cuda,
+    /// Without a GPU, the CPU.
+    #[serde(alias = "KIND_AUTO")]
+    Auto,
+}
+
+/// How a model uses a GPU.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimization {
+    pub cuda: CudaFile,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CudaFile {
+    /// Whether runs are captured as CUDA graphs, where the model allows.
+    pub graphs: bool,
+    /// The batch sizes to prepare; powers of two if none is given.
+    pub graph_spec: Vec<GraphSpec>,
+    /// Batches of an instance that may be under way at once.
+    pub batches_in_flight: usize,
+}
+
+impl Default for CudaFile {
+    fn default() -> Self {
+        Self { graphs: true, graph_spec: Vec::new(), batches_in_flight: 2 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphSpec {
+    pub batch_size: usize,
 }
 
 /// Parameters of ONNX Runtime, named as Triton's backend for it names them.

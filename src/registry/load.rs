@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{ModelFile, VersionPolicy};
+use super::gpus::{Gpus, Home};
+use super::instance::Instances;
 use super::{
     Derived, FieldError, ModelConfigError, Opened, Registry, RegistryError, Served, Stream, Telling,
     Versions, derive, open, state,
 };
 use crate::batcher::Policy;
 use crate::clock::Clock;
-use crate::device::Cpu;
-use crate::engine::Engine;
 use crate::engine::onnx::OnnxRuntime;
-use crate::lane::{Feed, Host, Lane, Pipeline, WarmUp};
+use crate::lane::Feed;
 use crate::metrics::Metrics;
 use crate::queue::{self, Memory, Places};
 use crate::specialise::{Found, Kept};
@@ -23,6 +23,8 @@ use crate::streams::{Sequences, Streams};
 
 /// A place in a queue takes about 256 bytes from the start: this many take 256 MiB.
 const MAX_QUEUE_SIZE: usize = 1 << 20;
+/// A device works on one batch, copies one in and one out; each more only makes requests wait there.
+const MAX_BATCHES_IN_FLIGHT: usize = 4;
 
 /// What it takes to load models.
 pub struct Loader {
@@ -30,6 +32,7 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub memory: Memory,
+    pub gpus: Gpus,
 }
 
 /// The models in some folders, by name.
@@ -168,9 +171,9 @@ impl Loader {
         let version_text = version.to_string();
         let metrics = self.metrics.model(name, &version_text);
         let windows = [stream.as_ref().and_then(Stream::window)];
-        let instances = file.instance_group.iter().map(|group| group.count).sum::<usize>();
-        let instances = if file.instance_group.is_empty() { 1 } else { instances };
-        let warm_up: Vec<_> = file.model_warmup.iter().map(|warmup| warmup.batch_size).collect();
+        let homes = self.gpus.homes(&file.instance_group);
+        let homes = homes.map_err(|unfit| RegistryError::Gpu(name.to_owned(), unfit))?;
+        let instances = homes.len();
         // A stream that lost a step would lose the thread, so a step of each has a place of its own.
         let seats = file.sequence_batching.as_ref().map_or(0, |file| file.max_candidate_sequences);
         let queue = || {
@@ -182,17 +185,28 @@ impl Loader {
         let keeps_state = !signature.states.is_empty();
         let (producers, feeds): (Vec<_>, Vec<_>) =
             (0..if keeps_state { instances } else { 1 }).map(|_| queue()).unzip();
-        for (instance, feed) in (0..instances).zip(feeds.iter().cycle()) {
-            let model = model.start(&signature, &constants).map_err(|error| cannot(error.to_string()))?;
-            let pipeline = Box::new(Host::new(Cpu::new(&signature, &windows), model));
-            let warm_up =
-                WarmUp::new(&signature, pipeline.rehearsal().into_iter().chain(warm_up.iter().copied()));
-            let lane = Lane::new(Arc::clone(feed), pipeline, self.clock, Arc::clone(&metrics));
-            // Threads show 15 bytes of their names.
-            let lane = lane.spawn(format!("lane-{instance}-{name}"), warm_up);
-            lane.map_err(|error| cannot(error.to_string()))?;
+        let common = Instances {
+            name,
+            file,
+            model: &model,
+            signature: &signature,
+            constants: &constants,
+            windows: &windows,
+            capacity: seats.div_ceil(instances),
+            clock: self.clock,
+            metrics: &metrics,
+        };
+        let mut graphs = false;
+        for (index, (home, feed)) in homes.iter().zip(feeds.iter().cycle()).enumerate() {
+            graphs |= common.start(index, home, feed).map_err(|error| cannot(error.to_string()))?;
         }
-        metrics.info(signature.max_batch_size, instances, "cpu");
+        let on_gpus = homes.iter().filter(|home| matches!(home, Home::Gpu(_))).count();
+        let device = match on_gpus {
+            0 => "cpu",
+            count if count == instances => "cuda",
+            _ => "cpu and cuda",
+        };
+        metrics.info(signature.max_batch_size, instances, device, graphs);
         let signature = Arc::new(signature);
         let sequences = file.sequence_batching.as_ref();
         let streams = sequences.map(|file| Streams::new(instances, file.max_candidate_sequences));
@@ -262,6 +276,15 @@ fn policy(file: &ModelFile, limit: usize) -> Result<Policy, FieldError> {
     }
     if file.instance_group.iter().any(|group| group.count == 0) {
         return Err(FieldError::new("instance_group.count", "0 was given, at least 1 is needed"));
+    }
+    let cuda = &file.optimization.cuda;
+    if let Some(spec) = cuda.graph_spec.iter().find(|spec| !(1..=limit).contains(&spec.batch_size)) {
+        let why = format!("{} was given, a batch holds 1 to {limit} rows (max_batch_size)", spec.batch_size);
+        return Err(FieldError::new("optimization.cuda.graph_spec.batch_size", why));
+    }
+    if !(1..=MAX_BATCHES_IN_FLIGHT).contains(&cuda.batches_in_flight) {
+        let why = format!("{} was given, 1 to {MAX_BATCHES_IN_FLIGHT} are possible", cuda.batches_in_flight);
+        return Err(FieldError::new("optimization.cuda.batches_in_flight", why));
     }
     Ok(Policy {
         max_batch_size: limit,

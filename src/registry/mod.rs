@@ -7,6 +7,8 @@
 mod constant;
 mod derive;
 pub mod file;
+mod gpus;
+mod instance;
 mod labels;
 mod load;
 mod output;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use derive::{Derived, derive};
+pub use gpus::{Gpus, Home};
 pub use labels::Labels;
 pub use load::{Loader, find_model, model_folders, read_model};
 pub use output::{EventRule, Telling};
@@ -28,6 +31,7 @@ pub use served::Served;
 pub use special::{Opened, open, open_original, specialise};
 pub use stream::{ByteStream, SignalStream, Stream};
 
+use crate::device::Unfit;
 use crate::engine::onnx::ModelError;
 use crate::error::{Code, Error, Result};
 use crate::specialise::SpecialiseError;
@@ -74,6 +78,8 @@ pub enum RegistryError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Specialise(#[from] SpecialiseError),
+    #[error("model '{0}' is to run on a GPU, which cannot be used: {1}")]
+    Gpu(String, Unfit),
     #[error("model '{0}' cannot be started: {1}")]
     Start(String, String),
     #[error("default_model is '{0}', but no model of that name is served")]

@@ -26,7 +26,7 @@ pub fn split(signature: &mut Signature, file: &SequenceBatching) -> Result<(), F
     for (index, state) in file.state.iter().enumerate() {
         let field = |name: &str| format!("sequence_batching.state[{index}].{name}");
         let input = take(&mut signature.inputs, &state.input_name, || field("input_name"))?;
-        let output = take(&mut signature.outputs, &state.output_name, || field("output_name"))?;
+        let mut output = take(&mut signature.outputs, &state.output_name, || field("output_name"))?;
         if input.datatype != output.datatype {
             let why = format!("the output is {}, the input {}", output.datatype, input.datatype);
             return Err(FieldError::new(field("output_name"), why));
@@ -47,6 +47,8 @@ pub fn split(signature: &mut Signature, file: &SequenceBatching) -> Result<(), F
             );
             return Err(FieldError::new(field("output_name"), why));
         }
+        // What comes out goes in again, so that it has the same sizes.
+        output.dims.clone_from(&input.dims);
         let fixed = |(axis, dim): (usize, &Dim)| match dim {
             _ if input.batch_axis == Some(axis) => Some(1),
             Dim::Fixed(size) => Some(*size),

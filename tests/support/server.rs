@@ -9,7 +9,8 @@ use thalweg::config::{RawSettings, Settings};
 use thalweg::engine::onnx::OnnxRuntime;
 use thalweg::metrics::Metrics;
 use thalweg::net::{Server, State};
-use thalweg::registry::{Loader, Registry};
+use thalweg::registry::file::InstanceKind;
+use thalweg::registry::{Gpus, Loader, Registry};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -43,10 +44,13 @@ impl TestServer {
     /// Loads the models of a folder with ONNX Runtime.
     pub fn load(&self, repository: PathBuf) -> Registry {
         static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
-        let library = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(&self.settings.onnxruntime);
+        let library = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("runtime/libonnxruntime.so.1.32.0");
         let runtime = RUNTIME.get_or_init(|| OnnxRuntime::load(&library).unwrap()).clone();
         let State { metrics, clock, memory, .. } = &*self.state;
-        let loader = Loader { runtime, metrics: Arc::clone(metrics), clock: *clock, memory: memory.clone() };
+        let nowhere = PathBuf::new;
+        let gpus = Gpus::new(InstanceKind::Cpu, nowhere(), nowhere(), Arc::clone(metrics));
+        let loader =
+            Loader { gpus, runtime, metrics: Arc::clone(metrics), clock: *clock, memory: memory.clone() };
         loader.load(&[repository], "").unwrap()
     }
 

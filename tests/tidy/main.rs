@@ -50,14 +50,26 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("metrics", "metrics"),
     ("metrics_exporter_prometheus", "metrics"),
     ("crossbeam_channel", "queue lane"),
+    ("cudarc", "device"),
+    ("libloading", "device"),
+    ("nvml_wrapper", "device"),
     ("clap", "cli config"),
     ("ureq", "fetch"),
     ("zip", "fetch"),
 ];
 
 /// Where there is `unsafe` code, and so a proof for each block.
-const UNSAFE: &[&str] =
-    &["src/engine/onnx/values.rs", "src/engine/onnx/strings.rs", "src/lane/scheduling.rs"];
+const UNSAFE: &[&str] = &[
+    "src/device/cuda/device.rs",
+    "src/device/cuda/kernels.rs",
+    "src/device/cuda/memory.rs",
+    "src/device/cuda/mod.rs",
+    "src/device/cuda/preload.rs",
+    "src/engine/onnx/bound.rs",
+    "src/engine/onnx/strings.rs",
+    "src/engine/onnx/values.rs",
+    "src/lane/scheduling.rs",
+];
 
 /// Vocabulary, which all may use.
 const LEAVES: &[&str] = &["checksum", "clock", "error", "metrics", "tensor"];

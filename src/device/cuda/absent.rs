@@ -10,74 +10,92 @@ use crate::streams::Slot;
 use crate::tensor::{BatchOutput, Payload};
 
 /// No GPU.
-#[derive(Debug, Clone, Copy)]
-pub enum Gpu {}
+#[derive(Debug, Clone)]
+pub struct Gpu(Never);
 
 /// No lane's part of it.
+#[derive(Debug)]
+pub struct CudaDevice(Never);
+
+// Within structs, so that only this module knows that code behind them is never reached.
 #[derive(Debug, Clone, Copy)]
-pub enum CudaDevice {}
+enum Never {}
 
 impl Gpu {
+    pub fn preload(_folder: &Path) {}
+
+    pub fn count() -> Result<usize, Unfit> {
+        Err(Unfit::NotBuilt)
+    }
+
     pub fn open(_ordinal: usize, _cache: Option<&Path>) -> Result<Self, Unfit> {
         Err(Unfit::NotBuilt)
     }
 
     pub fn about(&self) -> &About {
-        match *self {}
+        match self.0 {}
+    }
+
+    pub fn free(&self) -> Option<usize> {
+        match self.0 {}
     }
 
     /// Bytes that lanes have taken on the device, and pinned on the host.
     pub fn taken(&self) -> (usize, usize) {
-        match *self {}
+        match self.0 {}
+    }
+
+    pub fn utilization(&self) -> Option<f64> {
+        match self.0 {}
     }
 
     pub fn device(&self, _resident: Resident) -> Result<CudaDevice, String> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 impl CudaDevice {
     pub fn gpu(&self) -> &Gpu {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn resident(&self) -> &Resident {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn compute_stream(&self) -> *mut () {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn places(&self, _rows: usize) -> (Vec<Placed>, Vec<Placed>) {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn begin(&mut self, _rows: usize) -> Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn put(&mut self, _rows: usize, _payloads: &[Payload], _slot: Option<Slot>) -> Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn upload(&mut self) -> Result<usize> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn download(&mut self) -> Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn abandon(&mut self) {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn landings(&self) -> &Receiver<()> {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn land(&mut self) -> Result<(BatchOutput, StageTimes)> {
-        match *self {}
+        match self.0 {}
     }
 }

@@ -1,13 +1,15 @@
 //! NVIDIA GPUs, through CUDA's driver.
 //!
-//! The only module that names `cudarc`. A [`Gpu`] is opened once for a process, after looking for all it needs; each
+//! The only module that names CUDA's libraries. A [`Gpu`] is opened once for a process, after looking for all it needs; each
 //! lane has a [`CudaDevice`] of its own on it.
 
 mod device;
 mod kernels;
 mod memory;
+mod preload;
 mod seats;
 mod staging;
+mod utilization;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use cudarc::driver::{CudaContext, DriverError, result, sys};
 pub use device::CudaDevice;
 use kernels::Kernels;
 use memory::Memory;
+use utilization::Utilization;
 
 use super::{About, Resident, Unfit};
 use crate::error::{Code, Error};
@@ -34,19 +37,23 @@ struct Opened {
     about: About,
     memory: Arc<Memory>,
     kernels: Kernels,
+    utilization: Option<Utilization>,
 }
 
 impl Gpu {
-    /// Looks for all that is needed and compiles the kernels, which are kept in `cache`.
-    pub fn open(ordinal: usize, cache: Option<&Path>) -> Result<Self, Unfit> {
+    /// Loads CUDA's libraries that are in this folder, before anything asks for them.
+    pub fn preload(folder: &Path) {
+        preload::preload(folder);
+    }
+
+    /// How many GPUs the driver shows.
+    pub fn count() -> Result<usize, Unfit> {
         // SAFETY: a library of this name is CUDA's driver, whose initialisers are harmless.
         if !unsafe { sys::is_culib_present() } {
             return Err(Unfit::NoDriver);
         }
-        let broken = |error: DriverError| Unfit::Broken { ordinal, why: said(&error) };
-        let mut driver = 0;
-        // SAFETY: the library is there, and the call writes one number; it may come before `cuInit`.
-        unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result().map_err(broken)?;
+        let broken = |error: DriverError| Unfit::Broken { ordinal: 0, why: said(&error) };
+        let driver = driver_version().map_err(broken)?;
         if driver < DRIVER {
             return Err(Unfit::OldDriver { found: cuda_version(driver), needed: cuda_version(DRIVER) });
         }
@@ -55,7 +62,13 @@ impl Gpu {
             Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
             Err(error) => return Err(broken(error)),
         };
-        let count = usize::try_from(count).unwrap_or(0);
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Looks for all that is needed and compiles the kernels, which are kept in `cache`.
+    pub fn open(ordinal: usize, cache: Option<&Path>) -> Result<Self, Unfit> {
+        let count = Self::count()?;
+        let broken = |error: DriverError| Unfit::Broken { ordinal, why: said(&error) };
         if ordinal >= count {
             return Err(Unfit::NoDevice { ordinal, count });
         }
@@ -64,7 +77,7 @@ impl Gpu {
             ordinal,
             name: context.name().map_err(broken)?,
             compute_capability: context.compute_capability().map_err(broken)?,
-            driver,
+            driver: driver_version().map_err(broken)?,
             memory: context.total_mem().map_err(broken)?,
         };
         if about.compute_capability < CAPABILITY {
@@ -78,11 +91,18 @@ impl Gpu {
         }
         let kernels = Kernels::load(&context, about.compute_capability, cache)
             .map_err(|why| Unfit::Kernels { ordinal, why })?;
-        Ok(Self(Arc::new(Opened { about, memory: Memory::new(context), kernels })))
+        let utilization =
+            context.uuid().ok().and_then(|uuid| Utilization::open(uuid.bytes.map(i8::cast_unsigned)));
+        Ok(Self(Arc::new(Opened { about, memory: Memory::new(context), kernels, utilization })))
     }
 
     pub fn about(&self) -> &About {
         &self.0.about
+    }
+
+    /// Bytes on the device that nobody has taken, as the driver tells.
+    pub fn free(&self) -> Option<usize> {
+        self.0.memory.context.mem_get_info().ok().map(|(free, _)| free)
     }
 
     /// Bytes that lanes have taken on the device, and pinned on the host.
@@ -90,10 +110,23 @@ impl Gpu {
         self.0.memory.taken()
     }
 
+    /// From 0 to 1, if it can be told.
+    pub fn utilization(&self) -> Option<f64> {
+        self.0.utilization.as_ref()?.read()
+    }
+
     /// A lane's part: memory for the model's tensors, its streams' states and its batches under way.
     pub fn device(&self, resident: Resident) -> Result<CudaDevice, String> {
         CudaDevice::new(self.clone(), resident)
     }
+}
+
+/// The CUDA version that the driver offers. The library has to be there.
+fn driver_version() -> Result<i32, DriverError> {
+    let mut version = 0;
+    // SAFETY: the call writes one number, and may come before `cuInit`.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
+    Ok(version)
 }
 
 fn cuda_version(version: i32) -> String {
