@@ -27,7 +27,7 @@ pub const POISON: i64 = 666;
 pub const PANIC: i64 = 667;
 
 /// Nothing here takes long: who waits for this has found a lost wake or a lost answer.
-const STUCK: Duration = Duration::from_secs(60);
+pub const STUCK: Duration = Duration::from_secs(60);
 
 /// What the engine does with a run that a test has seen start.
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,7 @@
 )]
 
 mod fixture;
+mod flights;
 mod random;
 
 use std::time::Duration;
