@@ -101,6 +101,8 @@ codes! {
     UnknownControl = "unknown_control", 400, final;
     /// A step of a sequence that has not begun, or has ended.
     UnknownSequence = "unknown_sequence", 400, final;
+    /// The stream's or sequence's state is gone: its instance failed, or its first step did. It has to begin anew.
+    StateLost = "state_lost", 500, final;
     /// All slots for streams of this model are taken.
     StreamsFull = "streams_full", 503, retry;
     /// The model is still loading or its instances have ended.

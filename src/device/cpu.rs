@@ -71,6 +71,11 @@ impl Cpu {
         Ok(())
     }
 
+    /// Whether the state is here that this step needs.
+    pub fn holds(&self, slot: Slot) -> bool {
+        self.states.iter().all(|state| state.slab.holds(slot))
+    }
+
     /// Puts the next `rows` rows, one payload for each input. A model with state takes one row at a time, and the
     /// slot whose state goes with it.
     pub fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
@@ -88,7 +93,8 @@ impl Cpu {
             let slot = slot.filter(|_| rows == 1);
             let slot = slot.ok_or_else(|| Error::new(Code::Internal, "a step has no slot for its state"))?;
             for state in &mut self.states {
-                state.batch.put_rows(self.filled, 1, state.slab.row(slot))?;
+                let row = state.slab.row(slot).ok_or_else(super::lost)?;
+                state.batch.put_rows(self.filled, 1, row)?;
             }
             self.slots.push(slot);
         }

@@ -19,7 +19,13 @@ pub use cpu::Cpu;
 pub use resident::{About, Placed, Resident, StageTimes};
 pub use unfit::Unfit;
 
+use crate::error::{Code, Error};
 use crate::tensor::{DataType, Shape};
+
+/// Whoever puts a step has seen that its state is here.
+fn lost() -> Error {
+    Error::new(Code::StateLost, "the state of a step is not here")
+}
 
 /// A tensor that an engine reads.
 #[derive(Debug)]

@@ -40,6 +40,10 @@ impl Pipeline for Cuda {
         self.device.begin(rows)
     }
 
+    fn holds(&self, slot: Slot) -> bool {
+        self.device.holds(slot)
+    }
+
     fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
         self.device.put(rows, payloads, slot)
     }

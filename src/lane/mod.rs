@@ -114,6 +114,10 @@ impl Lane {
     }
 
     fn launch(&mut self, batch: Vec<Request>) {
+        let batch = self.with_state(batch);
+        if batch.is_empty() {
+            return;
+        }
         let mut parts = Bisect::new(batch);
         while let Some(part) = parts.next() {
             while self.flights.len() >= self.pipeline.depth() {
@@ -126,6 +130,21 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// The requests whose state is here; the others are refused.
+    fn with_state(&self, batch: Vec<Request>) -> Vec<Request> {
+        let lost = |request: &Request| request.slot.is_some_and(|slot| !self.pipeline.holds(slot));
+        if !batch.iter().any(lost) {
+            return batch;
+        }
+        let (lost, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(lost);
+        for request in lost {
+            let message =
+                "the state is gone, since the model's instance or the first step failed; begin anew";
+            request.ticket.refuse(Error::new(Code::StateLost, message));
+        }
+        batch
     }
 
     /// Sends a batch on its way, or gives it back with what went wrong.

@@ -19,6 +19,9 @@ pub trait Pipeline: Send {
     /// Starts a batch of `rows` rows whose dynamic dimensions are those of `key`.
     fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()>;
 
+    /// Whether the state is here that this step needs; if it is not, it was lost.
+    fn holds(&self, slot: Slot) -> bool;
+
     /// Puts the next `rows` rows, one payload for each input. A model with state takes one row at a time, and the
     /// slot whose state goes with it.
     fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()>;
@@ -67,6 +70,10 @@ impl Pipeline for Host {
     fn begin(&mut self, rows: usize, key: &GroupKey) -> Result<()> {
         self.rows = rows;
         self.device.begin(rows, key)
+    }
+
+    fn holds(&self, slot: Slot) -> bool {
+        self.device.holds(slot)
     }
 
     fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {

@@ -111,7 +111,7 @@ mod tests {
         let mut pipeline = Host::new(Cpu::new(&signature, &[]), Box::new(Counts));
         WarmUp::new(&signature, [1, 4, 4]).run(&mut pipeline).unwrap();
         for step in 1..4 {
-            let slot = Slot { index: 0, generation: 1 };
+            let slot = Slot { index: 0, generation: 1, begun: step > 1 };
             pipeline.begin(1, &GroupKey::default()).unwrap();
             pipeline.put(1, &[Payload::Rows(Bytes::from_static(&[0; 4]))], Some(slot)).unwrap();
             pipeline.launch().unwrap();

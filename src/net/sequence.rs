@@ -22,7 +22,8 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let Some(sequences) = &self.served.sequences else { return };
         let now = self.clock.now();
-        if let Some((lane, (mut draft, ticket))) = sequences.done(&self.key, now) {
+        if let Some((lane, slot, (mut draft, ticket))) = sequences.done(&self.key, now) {
+            draft.slot = Some(slot);
             draft.enqueued = now;
             self.served.submit(lane, draft, ticket);
         }

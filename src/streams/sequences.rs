@@ -56,11 +56,14 @@ pub struct Sequences<W> {
 #[derive(Debug)]
 struct Open<W> {
     seat: Seat,
-    busy: bool,
+    /// The generation whose step is on its way.
+    running: Option<u64>,
+    /// The generation whose step was answered last.
+    begun: Option<u64>,
     /// Its last step has come: what comes next must begin anew.
     ended: bool,
     /// At most [`MAX_WAITING`].
-    waiting: VecDeque<W>,
+    waiting: VecDeque<(Slot, W)>,
     touched: Time,
 }
 
@@ -86,7 +89,7 @@ impl<W> Sequences<W> {
             });
             let Some(seat) = seat else { return Err((request, Refusal::Full)) };
             let waiting = VecDeque::new();
-            let sequence = Open { seat, busy: false, ended: false, waiting, touched: now };
+            let sequence = Open { seat, running: None, begun: None, ended: false, waiting, touched: now };
             open.insert(step.key.clone(), sequence);
         } else if step.start
             && let Some(sequence) = open.get_mut(&step.key)
@@ -100,25 +103,26 @@ impl<W> Sequences<W> {
         }
         sequence.touched = now;
         sequence.ended = step.end;
-        let work = make(request, sequence.seat.slot());
-        if sequence.busy {
-            sequence.waiting.push_back(work);
+        let slot = sequence.slot(sequence.seat.slot());
+        let work = make(request, slot);
+        if sequence.running.is_some() {
+            sequence.waiting.push_back((slot, work));
             return Ok(None);
         }
-        sequence.busy = true;
+        sequence.running = Some(slot.generation);
         Ok(Some((sequence.seat.lane(), work)))
     }
 
-    /// The step that was on its way has been answered; returns the one behind it and its lane.
-    pub fn done(&self, key: &SequenceKey, now: Time) -> Option<(usize, W)> {
+    /// The step that was on its way has been answered; returns the one behind it, its lane and its slot as it is now.
+    pub fn done(&self, key: &SequenceKey, now: Time) -> Option<(usize, Slot, W)> {
         let mut open = self.open.lock();
         let sequence = open.get_mut(key)?;
         sequence.touched = now;
-        sequence.busy = false;
+        sequence.begun = sequence.running.take();
         match sequence.waiting.pop_front() {
-            Some(work) => {
-                sequence.busy = true;
-                Some((sequence.seat.lane(), work))
+            Some((slot, work)) => {
+                sequence.running = Some(slot.generation);
+                Some((sequence.seat.lane(), sequence.slot(slot), work))
             }
             None => {
                 if sequence.ended {
@@ -135,7 +139,14 @@ impl<W> Sequences<W> {
     }
 
     fn reap(&self, open: &mut HashMap<SequenceKey, Open<W>>, now: Time) {
-        open.retain(|_, sequence| sequence.busy || now - sequence.touched < self.idle);
+        open.retain(|_, sequence| sequence.running.is_some() || now - sequence.touched < self.idle);
+    }
+}
+
+impl<W> Open<W> {
+    /// The slot for a step that goes now.
+    fn slot(&self, slot: Slot) -> Slot {
+        Slot { begun: self.begun == Some(slot.generation), ..slot }
     }
 }
 
@@ -170,8 +181,9 @@ mod tests {
         assert_eq!(take(&sequences, &step(1, "e"), at(0)), Ok(None));
         assert_eq!(take(&sequences, &step(1, ""), at(0)), Err(Refusal::NotStarted), "it has ended");
         let key = step(1, "").key;
-        assert_eq!(sequences.done(&key, at(0)), Some((0, slot)));
-        assert_eq!(sequences.done(&key, at(0)), Some((0, slot)));
+        let begun = Slot { begun: true, ..slot };
+        assert_eq!(sequences.done(&key, at(0)), Some((0, begun, slot)));
+        assert_eq!(sequences.done(&key, at(0)), Some((0, begun, slot)));
         assert_eq!(sequences.done(&key, at(0)), None);
         assert_eq!(sequences.streams.open_count(), 0);
         assert_eq!(take(&sequences, &step(1, ""), at(0)), Err(Refusal::NotStarted));
@@ -195,8 +207,8 @@ mod tests {
         let first = take(&sequences, &step(1, "se"), at(0)).unwrap().unwrap();
         assert_eq!(take(&sequences, &step(1, "s"), at(0)), Ok(None));
         let key = step(1, "").key;
-        let Some((0, second)) = sequences.done(&key, at(0)) else { panic!("it waits") };
-        assert!(second.generation > first.generation);
+        let Some((0, second, _)) = sequences.done(&key, at(0)) else { panic!("it waits") };
+        assert!(second.generation > first.generation && !second.begun);
         assert_eq!(sequences.done(&key, at(0)), None);
         assert_eq!(sequences.streams.open_count(), 1, "the end was that of the first");
     }

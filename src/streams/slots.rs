@@ -6,11 +6,13 @@ pub struct Slot {
     pub index: usize,
     /// Never 0 in a stream's slot.
     pub generation: u64,
+    /// A step of this generation has been answered, so that the row has to be its own: if it is not, it was lost.
+    pub begun: bool,
 }
 
 impl Slot {
     /// For a step of nobody's stream: it begins with the initial state, and no state is kept of it.
-    pub const NOBODYS: Self = Self { index: 0, generation: 0 };
+    pub const NOBODYS: Self = Self { index: 0, generation: 0, begun: false };
 }
 
 /// Who may use which slot. Slots are made as they are needed, up to the capacity, and the lowest free one is
@@ -68,7 +70,7 @@ impl Slots {
     fn next_generation(&mut self, index: usize) -> Slot {
         let generation = &mut self.generations[index];
         *generation += 1;
-        Slot { index, generation: *generation }
+        Slot { index, generation: *generation, begun: false }
     }
 }
 

@@ -207,6 +207,10 @@ pub fn cases(code: Code) -> Vec<Case> {
                 infer("accumulator", &step)
             })
             .into(),
+        Code::StateLost => {
+            let step = format!(r#"{X},"parameters":{{"sequence_id":7}}"#);
+            vec![infer("accumulator", &step).when(Scene::Lost)]
+        }
         Code::StreamsFull => {
             ["/v2/models/one_stream/stream", "/?model=one_stream"].map(|path| upgrade(path).when(Scene::Streaming)).into()
         }

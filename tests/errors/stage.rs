@@ -13,6 +13,8 @@ pub enum Scene {
     Loaded,
     /// Real models, and a stream that takes the only slot of one.
     Streaming,
+    /// Real models, and sequence 7 of one, whose first step was too late.
+    Lost,
     /// The models are not loaded yet.
     Loading,
     /// Told to stop when half of the request has arrived.
@@ -49,13 +51,16 @@ impl Stage {
             max_request_memory: Some(ByteSize(1 << 10)),
             ..RawSettings::default()
         };
-        let settings =
-            if matches!(scene, Scene::Loaded | Scene::Streaming) { RawSettings::default() } else { small };
+        let settings = if matches!(scene, Scene::Loaded | Scene::Streaming | Scene::Lost) {
+            RawSettings::default()
+        } else {
+            small
+        };
         let server = TestServer::start(settings);
         let mut stage = Self { server, gate: None, waiting: None, lane: None, _models: None };
         let engine = match scene {
             Scene::Loading => return stage,
-            Scene::Loaded | Scene::Streaming => {
+            Scene::Loaded | Scene::Streaming | Scene::Lost => {
                 let models = repository();
                 stage.server.state.serve(stage.server.load(models.path().to_owned()));
                 stage._models = Some(models);
@@ -63,6 +68,14 @@ impl Stage {
                     let mut client = Client::open(stage.server.address, "/v2/models/one_stream/stream");
                     assert_eq!(client.receive().json()["type"], "session.created");
                     stage.waiting = Some((client, 0));
+                }
+                if scene == Scene::Lost {
+                    let start =
+                        r#""parameters":{"sequence_id":7,"sequence_start":true,"timeout":1},"inputs""#;
+                    let start = GOOD.replace(r#""inputs""#, start);
+                    let mut client = Client::connect(stage.server.address);
+                    let reply = client.post("/v2/models/accumulator/infer", "", start.as_bytes());
+                    assert_eq!(reply.json()["code"], "deadline_exceeded");
                 }
                 return stage;
             }

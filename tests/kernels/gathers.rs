@@ -4,7 +4,7 @@ use bytemuck::{NoUninit, Pod};
 use bytes::Bytes;
 use fastrand::Rng;
 use half::{bf16, f16};
-use thalweg::device::{Cpu, Device};
+use thalweg::device::Cpu;
 use thalweg::signal::Encoding;
 use thalweg::tensor::{ByteWindow, DataType, Dim, GroupKey, Payload, Signature, TensorSpec};
 

@@ -44,6 +44,10 @@ impl Pipeline for Remote {
         Ok(())
     }
 
+    fn holds(&self, _slot: Slot) -> bool {
+        true
+    }
+
     fn put(&mut self, _rows: usize, payloads: &[Payload], _slot: Option<Slot>) -> Result<()> {
         let [Payload::Rows(bytes)] = payloads else { panic!("one input") };
         self.values.extend(bytemuck::pod_collect_to_vec::<u8, i64>(bytes));

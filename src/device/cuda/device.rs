@@ -22,7 +22,7 @@ use super::memory::{self, Buffer, Memory, Pinned};
 use super::seats::Seats;
 use super::staging::{Layout, Packing, Rows};
 use super::{Gpu, failed, said};
-use crate::device::{Block, Placed, Resident, StageTimes};
+use crate::device::{Block, Placed, Resident, StageTimes, lost};
 use crate::error::{Code, Error, Result};
 use crate::streams::Slot;
 use crate::tensor::{BatchOutput, ByteWindow, Column, DataType, Payload, Storage};
@@ -182,17 +182,20 @@ impl CudaDevice {
         Ok(())
     }
 
+    /// Whether the state is here that this step needs.
+    pub fn holds(&self, slot: Slot) -> bool {
+        self.states.is_empty() || self.seats.holds(slot)
+    }
+
     /// Puts the next `rows` rows, one payload for each input. A model with state takes one row at a time, and the
     /// slot whose state goes with it.
     pub fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
         let mut seat = None;
         if !self.states.is_empty() {
             let slot = slot.filter(|_| rows == 1);
-            let found = slot.and_then(|slot| Some((slot, self.seats.find(slot)?)));
-            let (slot, found) =
-                found.ok_or_else(|| Error::new(Code::Internal, "a step has no slot for its state"))?;
+            let slot = slot.ok_or_else(|| Error::new(Code::Internal, "a step has no slot for its state"))?;
+            seat = Some(self.seats.find(slot).ok_or_else(lost)?);
             self.owners.push(slot);
-            seat = Some(found);
         }
         let next = self.next();
         self.packing.put(&self.layout, &mut self.legs[next].staging, rows, payloads, seat)

@@ -8,6 +8,8 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY};
 const LIBRARIES: &[&str] = &[
     "libcudart.so.13",
     "libnvJitLink.so.13",
+    // The compiler opens its builtins by name, whose version is its own.
+    "libnvrtc-builtins.so.13.0",
     "libnvrtc.so.13",
     "libcublasLt.so.13",
     "libcublas.so.13",

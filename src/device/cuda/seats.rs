@@ -21,19 +21,21 @@ impl Seats {
         Self(vec![0; capacity])
     }
 
-    /// Where this step finds its state; `None` if there is no such slot.
+    /// Whether the row is there that this step needs.
+    pub(super) fn holds(&self, slot: Slot) -> bool {
+        !slot.begun || self.0.get(slot.index) == Some(&slot.generation)
+    }
+
+    /// Where this step finds its state and leaves it; `None` if it was lost, or there is no such slot.
     pub(super) fn find(&self, slot: Slot) -> Option<Seat> {
-        let generation = *self.0.get(slot.index)?;
+        let known = *self.0.get(slot.index)?;
         let index = i32::try_from(slot.index).ok()?;
-        if slot.generation == 0 {
-            return Some(Seat { slot: -1, reset: 1 });
+        if slot.begun {
+            return (known == slot.generation).then_some(Seat { slot: index, reset: 0 });
         }
-        Some(match slot.generation.cmp(&generation) {
-            // A step of a stream that has ended: it may run, but not in its successor's row.
-            std::cmp::Ordering::Less => Seat { slot: -1, reset: 1 },
-            std::cmp::Ordering::Equal => Seat { slot: index, reset: 0 },
-            std::cmp::Ordering::Greater => Seat { slot: index, reset: 1 },
-        })
+        // A step of a stream that has ended may run, but leaves nothing in its successor's row.
+        let nobodys = slot.generation == 0 || known > slot.generation;
+        Some(Seat { slot: if nobodys { -1 } else { index }, reset: 1 })
     }
 
     /// The step's new state is on its way into the slot's row: from now on the row is its stream's.
@@ -51,18 +53,20 @@ mod tests {
     #[test]
     fn a_row_belongs_to_one_generation() {
         let mut seats = Seats::new(2);
-        let slot = |index, generation| Slot { index, generation };
+        let first = |index, generation| Slot { index, generation, begun: false };
+        let later = |index, generation| Slot { index, generation, begun: true };
         let find = |seats: &Seats, slot| seats.find(slot).map(|seat| (seat.slot, seat.reset));
-        assert_eq!(find(&seats, slot(1, 1)), Some((1, 1)), "its first step begins anew");
-        assert_eq!(find(&seats, slot(1, 1)), Some((1, 1)), "and again, as long as none was kept");
-        seats.keep(slot(1, 1));
-        assert_eq!(find(&seats, slot(1, 1)), Some((1, 0)));
-        assert_eq!(find(&seats, slot(1, 2)), Some((1, 1)), "a new owner begins anew");
-        seats.keep(slot(1, 2));
-        assert_eq!(find(&seats, slot(1, 1)), Some((-1, 1)), "a late step of the former owner has no row");
-        seats.keep(slot(1, 1));
-        assert_eq!(find(&seats, slot(1, 2)), Some((1, 0)), "and takes none");
-        assert_eq!(find(&seats, slot(2, 1)), None);
-        assert_eq!(find(&seats, slot(0, 0)), Some((-1, 1)), "nobody's step");
+        assert_eq!(find(&seats, first(1, 1)), Some((1, 1)), "its first step begins anew");
+        assert_eq!(find(&seats, later(1, 1)), None, "none was kept");
+        seats.keep(first(1, 1));
+        assert_eq!(find(&seats, later(1, 1)), Some((1, 0)));
+        assert_eq!(find(&seats, first(1, 2)), Some((1, 1)), "a new owner begins anew");
+        seats.keep(first(1, 2));
+        assert_eq!(find(&seats, later(1, 1)), None, "a late step of the former owner has no row");
+        assert_eq!(find(&seats, first(1, 1)), Some((-1, 1)), "and leaves none");
+        seats.keep(later(1, 1));
+        assert_eq!(find(&seats, later(1, 2)), Some((1, 0)), "and takes none");
+        assert_eq!(find(&seats, first(2, 1)), None, "there is no such slot");
+        assert_eq!(find(&seats, Slot::NOBODYS), Some((-1, 1)));
     }
 }

@@ -50,6 +50,8 @@ struct State {
     /// Steps that wait for the one in flight.
     backlog: VecDeque<(Draft, Ticket)>,
     in_flight: bool,
+    /// The generation of the last step that had a result: the lane has its state.
+    begun: Option<u64>,
     events: Option<Events>,
     /// A control message that was carried out, to be told behind the windows before it.
     done: Option<Done>,
@@ -70,6 +72,8 @@ pub enum Owed {
         seq: u64,
         window: (u64, u64),
         arrived: Time,
+        /// That of the stream's slot, where the model keeps state.
+        generation: Option<u64>,
     },
     /// A control message was carried out.
     Done(Done),
@@ -103,8 +107,17 @@ impl SignalEndpoint {
             _ => None,
         };
         let backlog = VecDeque::new();
-        let state =
-            State { seat, framer, steps: 0, backlog, in_flight: false, events, done: None, closing: false };
+        let state = State {
+            seat,
+            framer,
+            steps: 0,
+            backlog,
+            in_flight: false,
+            begun: None,
+            events,
+            done: None,
+            closing: false,
+        };
         let state = Mutex::new(state);
         Ok(Self { served, stream, source, window_encoding, choices, limits, clock, state })
     }
@@ -138,13 +151,15 @@ impl SignalEndpoint {
 
     fn step(&self, state: &mut State, window: Window, mailbox: &Arc<Mailbox<Owed>>) {
         let arrived = self.clock.now();
-        let owed = Owed::Step { seq: state.steps, window: (window.start, window.end), arrived };
+        let slot = state.seat.as_ref().map(Seat::slot);
+        let generation = slot.map(|slot| slot.generation);
+        let owed = Owed::Step { seq: state.steps, window: (window.start, window.end), arrived, generation };
         state.steps += 1;
         let draft = Draft {
             payloads: smallvec![Payload::Signal(self.window_encoding, window.row)],
             rows: 1,
             key: self.stream.key.clone(),
-            slot: state.seat.as_ref().map(Seat::slot),
+            slot,
             priority: self.served.level(0).unwrap_or(0),
             enqueued: arrived,
             deadline: None,
@@ -160,6 +175,9 @@ impl SignalEndpoint {
         }
         if let Some((mut draft, ticket)) = state.backlog.pop_front() {
             draft.enqueued = self.clock.now();
+            if let Some(slot) = &mut draft.slot {
+                slot.begun = state.begun == Some(slot.generation);
+            }
             state.in_flight = true;
             self.served.submit(state.seat.as_ref().map_or(0, Seat::lane), draft, ticket);
         }
@@ -291,7 +309,7 @@ impl Endpoint for SignalEndpoint {
     }
 
     fn encode(&self, owed: Owed, answer: Answer, out: &mut BytesMut) {
-        let Owed::Step { seq, window, arrived } = owed else {
+        let Owed::Step { seq, window, arrived, generation } = owed else {
             return match (owed, answer) {
                 (Owed::Done(done), Ok(_)) => {
                     let Ok(()) = self.write_done(done, out) else { return };
@@ -303,6 +321,12 @@ impl Endpoint for SignalEndpoint {
         {
             let mut state = self.state.lock();
             state.in_flight = false;
+            match &answer {
+                Ok(_) => state.begun = generation,
+                // It was told once; from here on the stream begins anew.
+                Err(error) if error.code == Code::StateLost => state.begun = None,
+                Err(_) => {}
+            }
             self.advance(&mut state);
         }
         let result = answer.and_then(|rows| self.write(seq, window, &rows, out));
