@@ -1,4 +1,4 @@
-//! SHA-256 of files, in the digits that lock files use.
+//! SHA-256 of files and bytes, in the digits that lock files use.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,6 +17,11 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
             count => hasher.update(buffer.get(..count).unwrap_or_default()),
         }
     }
+}
+
+/// The checksum of bytes.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::new_with_prefix(bytes))
 }
 
 /// A finished checksum in hexadecimal digits.

@@ -284,6 +284,7 @@ fn signatures_are_derived_from_real_graphs() {
         accumulator_axis1, 64: x:FP32[@,4] state:FP32[2,@,4] -> y:FP32[2,@,4] state_out:FP32[2,@,4]
         add_fp32, 64: A:FP32[@,16] B:FP32[@,16] -> SUM:FP32[@,16]
         add_int64, 64: A:INT64[@,16] B:INT64[@,16] -> SUM:INT64[@,16]
+        choosy, 64: x:FP32[@,4] -> y:FP32[@,4], mode = [2, 0, 0, 0, 0, 0, 0, 0]
         dynamic_text, 64: text:BYTES[@,1] -> same:BYTES[@,1]
         fixed_batch, 0: x:FP32[3,4] -> y:FP32[3,4]
         identity_all, 64: IN_BOOL:BOOL[@,?] IN_UINT8:UINT8[@,?] IN_UINT16:UINT16[@,?] IN_UINT32:UINT32[@,?] IN_UINT64:UINT64[@,?] IN_INT8:INT8[@,?] IN_INT16:INT16[@,?] IN_INT32:INT32[@,?] IN_INT64:INT64[@,?] IN_FP16:FP16[@,?] IN_FP32:FP32[@,?] IN_FP64:FP64[@,?] IN_BF16:BF16[@,?] IN_BYTES:BYTES[@,?] -> OUT_BOOL:BOOL[@,?] OUT_UINT8:UINT8[@,?] OUT_UINT16:UINT16[@,?] OUT_UINT32:UINT32[@,?] OUT_UINT64:UINT64[@,?] OUT_INT8:INT8[@,?] OUT_INT16:INT16[@,?] OUT_INT32:INT32[@,?] OUT_INT64:INT64[@,?] OUT_FP16:FP16[@,?] OUT_FP32:FP32[@,?] OUT_FP64:FP64[@,?] OUT_BF16:BF16[@,?] OUT_BYTES:BYTES[@,?]
@@ -303,12 +304,13 @@ fn signatures_are_derived_from_real_graphs() {
         identity_uint8, 64: INPUT0:UINT8[@,?] -> OUTPUT0:UINT8[@,?]
         mlp1024, 64: x:FP32[@,1024] -> y:FP32[@,1024]
         mlp64, 64: x:FP32[@,64] -> y:FP32[@,64]
+        moody, 64: x:FP32[@,4] -> y:FP32[@,4], mode = [2, 0, 0, 0, 0, 0, 0, 0]
         nan, 64: x:FP32[@,4] -> y:FP32[@,4]
         poison, 64: x:FP32[@,4] -> y:FP32[@,4]
         sequence_length, 64: x:FP32[@,?] -> sum:FP32[@,1]
         slow, 1: x:FP32[@,4] -> y:FP32[@,4]
         magika, 16: bytes:INT32[@,2048] -> target_label:FP32[@,214]
-        silero_vad, 64: input:FP32[@,?] -> output:FP32[@,1], sr = [128, 62, 0, 0, 0, 0, 0, 0]
+        silero_vad, 64: input:FP32[@,576] -> output:FP32[@,1], sr = [128, 62, 0, 0, 0, 0, 0, 0]
     "#]].assert_eq(&text);
 }
 

@@ -1,6 +1,6 @@
 //! The model file that is served: the specialised one where it holds, else the original.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::file::{ModelFile, TensorFile};
 use super::{Derived, FieldError, ModelConfigError, RegistryError, derive, sizes};
@@ -41,7 +41,7 @@ pub fn open_original(
     version: u64,
     file: &ModelFile,
 ) -> Result<OnnxModel, ModelError> {
-    runtime.open(&original(folder, version), options(file))
+    runtime.open(&folder.join(version.to_string()).join("model.onnx"), options(file))
 }
 
 /// Makes a version's specialised model, unless there is one that holds; says whether there was.
@@ -57,14 +57,10 @@ pub fn specialise(
         return Ok((kept, true));
     }
     let wrong = |FieldError { field, why }| ModelConfigError { file: folder.join("model.toml"), field, why };
-    let model = open_original(runtime, folder, version, file)?;
-    let Derived { constants, .. } = derive(model.graph(), file).map_err(wrong)?;
-    let graph = sizes::fix(model.graph(), file).map_err(wrong)?;
-    Ok((place.make(&graph, &constants)?, false))
-}
-
-fn original(folder: &Path, version: u64) -> PathBuf {
-    folder.join(version.to_string()).join("model.onnx")
+    let original = place.original()?;
+    let Derived { constants, .. } = derive(&original.graph, file).map_err(wrong)?;
+    let graph = sizes::fix(&original.graph, file).map_err(wrong)?;
+    Ok((place.make(&original, &graph, &constants)?, false))
 }
 
 fn options(file: &ModelFile) -> SessionOptions {

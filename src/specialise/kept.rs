@@ -5,12 +5,13 @@
 //! checksum and setting, there is no specialised model.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SpecialiseError, Work, disk};
-use crate::checksum::sha256_of;
+use super::{Original, SpecialiseError, Work, disk};
+use crate::checksum::{sha256, sha256_of};
 use crate::engine::onnx::OnnxRuntime;
 use crate::engine::{Constant, Graph};
 
@@ -67,45 +68,55 @@ impl Place<'_> {
         };
         let holds = || {
             let note: Note = toml::from_str(&text).ok()?;
-            let wanted = self.note(note.result_sha256.clone(), note.control_flow.clone()).ok()?;
+            let source = sha256_of(&self.folder.join(ORIGINAL)).ok()?;
+            let wanted = self.note(source, note.result_sha256.clone(), note.control_flow.clone());
             let same = toml::to_string(&note).ok()? == toml::to_string(&wanted).ok()?;
             (same && sha256_of(&path).ok()? == note.result_sha256).then_some(note.control_flow)
         };
         holds().map_or(Found::Stale, |control_flow| Found::Holds(Kept { path: path.clone(), control_flow }))
     }
 
-    /// Makes the specialised model anew. `graph` and `constants` are what the settings make of the original.
-    pub fn make(&self, graph: &Graph, constants: &[Constant]) -> Result<Kept, SpecialiseError> {
+    /// Reads the original, to make a specialised model of.
+    pub fn original(&self) -> Result<Original, SpecialiseError> {
         if self.fixed.is_empty() {
             return Err(SpecialiseError::Nothing);
         }
+        Original::read(self.folder.join(ORIGINAL), self.runtime)
+    }
+
+    /// Makes the specialised model. `graph` and `constants` are what the settings make of the original.
+    pub fn make(
+        &self,
+        original: &Original,
+        graph: &Graph,
+        constants: &[Constant],
+    ) -> Result<Kept, SpecialiseError> {
         let [result, note] = [RESULT, NOTE].map(|name| self.folder.join(name));
         // Another process may be doing the same.
         let part = Part(self.folder.join(format!(".{RESULT}.{}", std::process::id())));
-        let path = self.folder.join(ORIGINAL);
-        let (model, control_flow) =
-            Work { runtime: self.runtime, path: &path, scratch: &part.0 }.run(graph, constants)?;
-        fs::write(&part.0, model).map_err(disk(&part.0))?;
-        let told = self.note(sha256_of(&part.0).map_err(disk(&part.0))?, control_flow.clone())?;
-        fs::rename(&part.0, &result).map_err(disk(&result))?;
+        let (runtime, scratch) = (self.runtime, &part.0);
+        let (model, control_flow) = Work { runtime, original, scratch }.run(graph, constants)?;
+        let told = self.note(sha256(&original.bytes), sha256(&model), control_flow.clone());
+        let text = toml::to_string(&told).map_err(io::Error::other).map_err(disk(&note))?;
+        let place = |bytes: &[u8], place: &Path| {
+            fs::write(&part.0, bytes).and_then(|()| fs::rename(&part.0, place)).map_err(disk(place))
+        };
+        place(&model, &result)?;
         // Until here the old note and the new result do not agree, which is as good as having neither.
-        let text = toml::to_string(&told).map_err(std::io::Error::other).map_err(disk(&note))?;
-        fs::write(&part.0, format!("{HEAD}{text}")).map_err(disk(&part.0))?;
-        fs::rename(&part.0, &note).map_err(disk(&note))?;
+        place(format!("{HEAD}{text}").as_bytes(), &note)?;
         Ok(Kept { path: result, control_flow })
     }
 
-    fn note(&self, result_sha256: String, control_flow: Vec<String>) -> Result<Note, SpecialiseError> {
-        let path = self.folder.join(ORIGINAL);
-        Ok(Note {
+    fn note(&self, source_sha256: String, result_sha256: String, control_flow: Vec<String>) -> Note {
+        Note {
             source: ORIGINAL.to_owned(),
-            source_sha256: sha256_of(&path).map_err(disk(&path))?,
+            source_sha256,
             thalweg: env!("CARGO_PKG_VERSION").to_owned(),
             onnxruntime: self.runtime.build().to_owned(),
             result_sha256,
             control_flow,
             fixed: self.fixed.clone(),
-        })
+        }
     }
 }
 

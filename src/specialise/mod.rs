@@ -44,11 +44,36 @@ pub enum SpecialiseError {
     Disk { path: PathBuf, source: io::Error },
 }
 
+/// A model as it was brought here.
+pub struct Original {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    pub graph: Graph,
+}
+
+impl Original {
+    fn read(path: PathBuf, runtime: &OnnxRuntime) -> Result<Self, SpecialiseError> {
+        let size = fs::metadata(&path).map_err(disk(&path))?.len();
+        if size > LARGEST_MODEL {
+            return Err(SpecialiseError::TooLarge { path, size });
+        }
+        let bytes = fs::read(&path).map_err(disk(&path))?;
+        match model::external(&bytes) {
+            Ok(None) => {}
+            Ok(Some(tensor)) => return Err(SpecialiseError::External { path, tensor }),
+            Err(source) => return Err(SpecialiseError::Damaged { path, source }),
+        }
+        match runtime.graph_of(&bytes) {
+            Ok(graph) => Ok(Self { path, bytes, graph }),
+            Err(source) => Err(SpecialiseError::Refused { path, source }),
+        }
+    }
+}
+
 /// A model that is being made simpler.
 struct Work<'a> {
     runtime: &'a OnnxRuntime,
-    /// The original; for messages.
-    path: &'a Path,
+    original: &'a Original,
     /// Where ONNX Runtime may write.
     scratch: &'a Path,
 }
@@ -56,20 +81,15 @@ struct Work<'a> {
 impl Work<'_> {
     /// The specialised model, and the control flow that is left in it.
     fn run(&self, graph: &Graph, constants: &[Constant]) -> Result<(Vec<u8>, Vec<String>), SpecialiseError> {
-        let original = self.read()?;
-        if let Some(tensor) = self.sound(model::external(&original))? {
-            return Err(SpecialiseError::External { path: self.path.to_owned(), tensor });
-        }
-        let mut model = self.fold(&self.sound(fix::fix(&original, graph, constants))?)?;
+        let mut model = self.fold(&self.sound(fix::fix(&self.original.bytes, graph, constants))?)?;
         for _ in 0..ROUNDS {
             if self.sound(model::control_flow(&model))?.is_empty() {
                 break;
             }
             let asked = self.sound(shapes::asked(&model))?;
+            let asking = self.sound(shapes::with_outputs(&model, &asked))?;
             // A value whose type is not told cannot be an output. Then the model stays as it is.
-            let Ok(known) = self.runtime.graph_of(&self.sound(shapes::with_outputs(&model, &asked))?) else {
-                break;
-            };
+            let Ok(known) = self.runtime.graph_of(&asking) else { break };
             let Some(answered) = self.sound(shapes::answered(&model, &known))? else { break };
             model = self.fold(&answered)?;
         }
@@ -77,22 +97,14 @@ impl Work<'_> {
         Ok((model, left))
     }
 
-    fn read(&self) -> Result<Vec<u8>, SpecialiseError> {
-        let size = fs::metadata(self.path).map_err(disk(self.path))?.len();
-        if size > LARGEST_MODEL {
-            return Err(SpecialiseError::TooLarge { path: self.path.to_owned(), size });
-        }
-        fs::read(self.path).map_err(disk(self.path))
-    }
-
     fn fold(&self, model: &[u8]) -> Result<Vec<u8>, SpecialiseError> {
-        let refused = |source| SpecialiseError::Refused { path: self.path.to_owned(), source };
+        let refused = |source| SpecialiseError::Refused { path: self.original.path.clone(), source };
         self.runtime.fold(model, self.scratch).map_err(refused)?;
         fs::read(self.scratch).map_err(disk(self.scratch))
     }
 
     fn sound<T>(&self, result: Result<T, Damaged>) -> Result<T, SpecialiseError> {
-        result.map_err(|source| SpecialiseError::Damaged { path: self.path.to_owned(), source })
+        result.map_err(|source| SpecialiseError::Damaged { path: self.original.path.clone(), source })
     }
 }
 

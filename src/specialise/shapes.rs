@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::number::*;
 use super::model::{self, Met, Node, messages, text_in, walk};
-use super::tensor;
+use super::tensor::{self, Integers};
 use super::wire::{Damaged, fields, put_bytes};
 use crate::engine::{Graph, PortDim};
 use crate::tensor::DataType;
@@ -69,7 +69,7 @@ pub fn answered(model: &[u8], known: &Graph) -> Result<Option<Vec<u8>>, Damaged>
             new.extend_from_slice(field.raw);
         }
     }
-    for (name, (shape, values)) in &answers {
+    for (name, Integers { shape, values }) in &answers {
         let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         put_bytes(&mut new, GRAPH_INITIALIZER, &tensor::write(name, DataType::Int64, shape, &data)?);
     }
@@ -77,7 +77,7 @@ pub fn answered(model: &[u8], known: &Graph) -> Result<Option<Vec<u8>>, Damaged>
 }
 
 /// Tensors of integers by the name of the value that they are.
-type Answers<'m> = BTreeMap<&'m str, (Vec<usize>, Vec<i64>)>;
+type Answers<'m> = BTreeMap<&'m str, Integers>;
 
 fn is_answered(node: &Node<'_>, answers: &Answers<'_>) -> bool {
     matches!(node.outputs[..], [name] if answers.contains_key(name))
@@ -106,7 +106,9 @@ impl<'m> Questions<'_, 'm> {
         for node in self.nodes {
             let [output] = node.outputs[..] else { continue };
             let answer = match node.inputs[..] {
-                [of] if node.is("Size") => self.elements(of).map(|count| (Vec::new(), vec![count])),
+                [of] if node.is("Size") => {
+                    self.elements(of).map(|count| Integers { shape: Vec::new(), values: vec![count] })
+                }
                 [shape, indices] if node.is("Gather") => match shapes.get(shape) {
                     Some(of) => self.sizes(of, indices)?,
                     None => None,
@@ -133,21 +135,23 @@ impl<'m> Questions<'_, 'm> {
     }
 
     /// The sizes of the axes that an initializer names.
-    fn sizes(&self, of: &str, indices: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>, Damaged> {
+    fn sizes(&self, of: &str, indices: &str) -> Result<Option<Integers>, Damaged> {
         let Some(dims) = self.dims(of) else { return Ok(None) };
         for initializer in messages(self.graph, GRAPH_INITIALIZER) {
             let initializer = initializer?;
             if text_in(initializer, TENSOR_NAME)? != Some(indices) {
                 continue;
             }
-            let Some((shape, axes)) = tensor::integers(initializer)? else { return Ok(None) };
+            let Some(Integers { shape, values: axes }) = tensor::integers(initializer)? else {
+                return Ok(None);
+            };
             let size = |axis: i64| {
                 let back = usize::try_from(axis.unsigned_abs()).ok()?;
                 let axis = if axis < 0 { dims.len().checked_sub(back)? } else { back };
                 i64::try_from(fixed(dims.get(axis)?)?).ok()
             };
             let sizes: Option<Vec<_>> = axes.into_iter().map(size).collect();
-            return Ok(sizes.map(|sizes| (shape, sizes)));
+            return Ok(sizes.map(|values| Integers { shape, values }));
         }
         Ok(None)
     }

@@ -46,12 +46,25 @@ pub fn write(name: &str, datatype: DataType, shape: &[usize], data: &[u8]) -> Re
     Ok(out)
 }
 
-/// A tensor of a few integers: its shape, and its elements. `None` if it is another one.
-pub fn integers(tensor: &[u8]) -> Result<Option<(Vec<usize>, Vec<i64>)>, Damaged> {
+/// More axes than any shape has; a number takes ten bytes at the most.
+const FEW: usize = 64;
+
+/// A tensor of a few integers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Integers {
+    pub shape: Vec<usize>,
+    pub values: Vec<i64>,
+}
+
+/// Reads a tensor of a few integers; `None` if it is another one.
+pub fn integers(tensor: &[u8]) -> Result<Option<Integers>, Damaged> {
     let (mut shape, mut values, mut datatype) = (Vec::new(), Vec::new(), 0);
     let mut raw: Option<&[u8]> = None;
     for field in fields(tensor) {
         let field = field?;
+        if field.raw.len() > 10 * FEW || shape.len() + values.len() > FEW {
+            return Ok(None);
+        }
         match field.number {
             TENSOR_DIMS => {
                 let dims = field.numbers()?;
@@ -75,5 +88,5 @@ pub fn integers(tensor: &[u8]) -> Result<Option<(Vec<usize>, Vec<i64>)>, Damaged
         _ => return Ok(None),
     }
     let count = crate::tensor::element_count(&shape);
-    Ok((count == Some(values.len())).then_some((shape, values)))
+    Ok((count == Some(values.len())).then_some(Integers { shape, values }))
 }

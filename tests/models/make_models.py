@@ -187,6 +187,53 @@ def nan():
     )
 
 
+def choosy(moody=False):
+    """Conditions on an input and on a shape; a moody one has a third, on what it is given."""
+
+    def either(condition, y, then, otherwise):
+        branch = lambda nodes, name: helper.make_graph(nodes, name, [], [tensor(name, FLOAT, "batch", "n")])
+        return node(
+            "If",
+            condition,
+            y,
+            then_branch=branch([node(*then, f"{y}_then")], f"{y}_then"),
+            else_branch=branch([node(*otherwise, f"{y}_else")], f"{y}_else"),
+        )
+
+    nodes = [
+        node("Equal", "mode two", "is_two"),
+        either("is_two", "scaled", ("Mul", "x two_point"), ("Mul", "x three_point")),
+        node("Shape", "scaled", "shape"),
+        node("Gather", "shape last", "length"),
+        node("Equal", "length four", "is_four"),
+        either("is_four", "moved" if moody else "y", ("Add", "scaled one"), ("Identity", "scaled")),
+    ]
+    if moody:
+        nodes += [
+            node("ReduceMax", "x", "most", keepdims=0),
+            node("Less", "most one", "is_low"),
+            either("is_low", "y", ("Neg", "moved"), ("Identity", "moved")),
+        ]
+    return graph(
+        [tensor("x", FLOAT, "batch", "n"), tensor("mode", INT64)],
+        [tensor("y", FLOAT, "batch", "n")],
+        nodes,
+        [
+            *(constant(name, value, np.int64) for name, value in (("two", 2), ("four", 4), ("last", -1))),
+            *(constant(name, value) for name, value in (("one", 1), ("two_point", 2), ("three_point", 3))),
+        ],
+    )
+
+
+# What decides the first two conditions.
+CHOICE = """\
+max_batch_size = 64
+
+[inputs]
+mode = { constant = 2 }
+x = { dims = [-1, 4] }
+"""
+
 # Name → the model, and its model.toml where the ONNX file does not say enough.
 MODELS = {
     **{f"identity_{name.lower()}": (lambda onnx=onnx: identity(onnx), BATCH_64) for name, onnx in DATATYPES.items()},
@@ -203,6 +250,8 @@ MODELS = {
     "dynamic_text": (dynamic_text, BATCH_64),
     "sequence_length": (sequence_length, BATCH_64),
     "nan": (nan, BATCH_64),
+    "choosy": (choosy, CHOICE),
+    "moody": (lambda: choosy(moody=True), CHOICE),
 }
 
 

@@ -3,14 +3,13 @@
 use std::cell::RefCell;
 use std::io::Write;
 
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::super::*;
 use super::server::{Serve, Server};
-use crate::checksum::hex;
+pub use crate::checksum::sha256;
 
 pub const WHEEL: &str = "toy-1.0-py3-none-any.whl";
 
@@ -18,10 +17,6 @@ pub const WHEEL: &str = "toy-1.0-py3-none-any.whl";
 pub struct Toy {
     pub wheel: Vec<u8>,
     pub model: Vec<u8>,
-}
-
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(Sha256::new_with_prefix(bytes))
 }
 
 pub fn toy() -> Toy {
