@@ -1,6 +1,6 @@
 //! As much of an ONNX file as is read here: its graph, its nodes, and the graphs inside them.
 
-use super::wire::{DEEPEST, Damaged, Field, fields, put_bytes};
+use super::wire::{Damaged, Field, fields, put_bytes};
 
 /// The numbers of ONNX's fields, by message.
 pub mod number {
@@ -39,6 +39,9 @@ pub mod number {
     pub const TENSOR_LOCATION: u64 = 14;
 }
 use number::*;
+
+/// How far graphs may lie in graphs; a file that goes deeper was made to do harm.
+const DEEPEST: usize = 64;
 
 /// An operator of a graph.
 #[derive(Debug, Default)]

@@ -8,9 +8,6 @@
 #[error("the file is damaged, or is no ONNX model")]
 pub struct Damaged;
 
-/// A message is an ONNX file, which holds graphs in graphs; a file that goes deeper was made to do harm.
-pub const DEEPEST: usize = 64;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
     Varint(u64),
