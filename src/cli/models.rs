@@ -8,7 +8,7 @@ use super::specialise::{self, Specialise};
 use super::{Failure, runtime};
 use crate::config::RawSettings;
 use crate::engine::{Graph, Port};
-use crate::fetch;
+use crate::fetch::{self, Choice};
 use crate::registry::{self, derive};
 use crate::tensor::{Signature, TensorSpec};
 
@@ -27,7 +27,11 @@ pub enum Models {
 #[derive(Args)]
 pub struct Fetch {
     /// Only these packages of the lock file
+    #[arg(conflicts_with = "cuda")]
     packages: Vec<String>,
+    /// Also the CUDA runtime: all that a GPU needs beside its driver, 1.4 GB, in part under NVIDIA's licences
+    #[arg(long)]
+    cuda: bool,
     /// Where `models` and `runtime` are, or will be
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     root: PathBuf,
@@ -63,7 +67,13 @@ impl Fetch {
     fn run(self) -> Result<(), Failure> {
         let root = self.root;
         let mut options = fetch::Options::new(&root);
-        options.only = (!self.packages.is_empty()).then_some(self.packages);
+        options.choice = if self.cuda {
+            Choice::With("cuda".to_owned())
+        } else if self.packages.is_empty() {
+            Choice::Plain
+        } else {
+            Choice::Only(self.packages)
+        };
         let summary = fetch::run(&options, &mut fetch::Lines::stderr())?;
         for unsupported in &summary.unsupported {
             eprintln!("thalweg: {unsupported}");

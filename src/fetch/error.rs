@@ -11,6 +11,9 @@ pub enum FetchError {
     #[error("the lock file has no package {name:?}; it has {}", known.join(", "))]
     UnknownPackage { name: String, known: Vec<String> },
 
+    #[error("the lock file has no package of the group {group:?}")]
+    UnknownGroup { group: String },
+
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
 

@@ -24,6 +24,8 @@ pub struct Lock {
 pub struct Package {
     pub name: String,
     pub version: String,
+    /// Packages of a group are fetched only where the group is asked for.
+    pub group: Option<String>,
     /// `<os>-<arch>` as Rust names them; absent where the wheel serves every platform.
     pub platform: Option<String>,
     /// The wheel's file name, which carries its tags.
@@ -86,6 +88,11 @@ impl Lock {
             }
         }
         names
+    }
+
+    /// The group that packages of this name belong to.
+    pub fn group(&self, name: &str) -> Option<&str> {
+        self.packages.iter().find(|package| package.name == name)?.group.as_deref()
     }
 
     /// The package of this name for this platform.

