@@ -18,7 +18,7 @@ announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench clean
-.PHONY: tools format lint python browser speech build models test-models unit-tests model-tests client-tests release
+.PHONY: tools format lint dockerfiles python browser speech build models test-models unit-tests model-tests client-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -30,7 +30,7 @@ serve: release
 	@$(RELEASE) models fetch
 	@exec $(RELEASE) serve $(ARGS)
 
-test: tools format lint python build models test-models unit-tests model-tests browser speech client-tests
+test: tools format lint python dockerfiles build models test-models unit-tests model-tests browser speech client-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -66,6 +66,10 @@ $(VENV): tests/requirements.txt tests/requirements_alone.txt
 	@.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r tests/requirements_alone.txt \
 		$(call or_else,the packages in tests/requirements_alone.txt could not be installed; is there a network?)
 	@touch $@
+
+dockerfiles: $(VENV)
+	$(announce)
+	@.venv/bin/hadolint --failure-threshold style Dockerfile Dockerfile.cuda $(call or_else,mend what hadolint says above)
 
 build:
 	$(announce)
