@@ -17,6 +17,7 @@ const MODELS: &str = include_str!("../docs/MODELS.md");
 const GPU: &str = include_str!("../docs/GPU.md");
 const ARCHITECTURE: &str = include_str!("../docs/ARCHITECTURE.md");
 const STREAMS: &str = include_str!("../docs/STREAMS.md");
+const CONTAINERS: &str = include_str!("../docs/CONTAINERS.md");
 
 /// The cells of a table's rows whose first cell is code.
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -165,6 +166,7 @@ fn links_and_paths_lead_somewhere() {
     for (file, text) in [
         ("README.md", README),
         ("docs/STREAMS.md", STREAMS),
+        ("docs/CONTAINERS.md", CONTAINERS),
         ("docs/MODELS.md", MODELS),
         ("docs/ARCHITECTURE.md", ARCHITECTURE),
         ("docs/GPU.md", GPU),
