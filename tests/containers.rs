@@ -1,4 +1,4 @@
-//! The files that images are built from against the code: nothing here has an engine that could build one.
+//! The files that images are built from against the code; no test builds an image.
 
 use std::collections::BTreeSet;
 
