@@ -53,7 +53,8 @@ COPY LICENSE ./
 COPY --from=fetch /fetched/runtime runtime
 COPY --from=build /source/target/release/thalweg /usr/local/bin/
 ENV THALWEG_LISTEN=0.0.0.0:8080 \
-    THALWEG_MODEL_REPOSITORY=/home/mind/model
+    THALWEG_MODEL_REPOSITORY=/home/mind/model \
+    THALWEG_ONNXRUNTIME=/opt/thalweg/runtime/libonnxruntime.so.1.32.0
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 USER 1000:100

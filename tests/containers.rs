@@ -29,17 +29,15 @@ fn the_images_set_what_is_a_setting() {
     }
 }
 
-/// The CPU's image relies on the default, which is relative to its working directory.
 #[test]
-fn onnxruntime_is_where_the_image_says() {
+fn onnxruntime_is_where_the_images_say() {
     let lock = Lock::parse(LOCK).expect("a lock file");
-    let places: Vec<_> =
-        lock.packages.iter().flat_map(|package| &package.members).map(|member| &member.to).collect();
-    let default = RawSettings::default().validate().expect("defaults").onnxruntime;
-    let settings = settings(CUDA);
-    let (_, cuda) = settings.iter().find(|(variable, _)| *variable == "THALWEG_ONNXRUNTIME").expect("a path");
-    for path in [default.to_str().expect("UTF-8"), cuda.trim_start_matches("/opt/thalweg/")] {
-        assert!(places.iter().any(|place| *place == path), "{path} is not fetched");
+    let members = lock.packages.iter().flat_map(|package| &package.members);
+    let places: Vec<_> = members.map(|member| format!("/opt/thalweg/{}", member.to)).collect();
+    for file in [CPU, CUDA] {
+        let settings = settings(file);
+        let (_, path) = settings.iter().find(|(name, _)| *name == "THALWEG_ONNXRUNTIME").expect("a path");
+        assert!(places.iter().any(|place| place == path), "{path} is not fetched");
     }
 }
 
@@ -67,7 +65,7 @@ fn the_images_differ_only_where_a_gpu_does() {
         - thalweg models fetch
         - && mkdir -p /home/mind/model
         - COPY --from=fetch /fetched/runtime runtime
-        - THALWEG_MODEL_REPOSITORY=/home/mind/model
+        - THALWEG_ONNXRUNTIME=/opt/thalweg/runtime/libonnxruntime.so.1.32.0
         - org.opencontainers.image.licenses="Apache-2.0 AND MIT" \
         + ARG BASE_IMAGE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04
         + cargo chef cook --release --locked --features cuda
@@ -79,7 +77,6 @@ fn the_images_differ_only_where_a_gpu_does() {
         + missing=$(LD_PRELOAD="$cuda libcudnn.so.9" /bin/true 2>&1); \
         + if [ -n "$missing" ]; then echo "$missing"; exit 1; fi
         + COPY --from=fetch /fetched/runtime/cuda runtime/cuda
-        + THALWEG_MODEL_REPOSITORY=/home/mind/model \
         + THALWEG_ONNXRUNTIME=/opt/thalweg/runtime/cuda/libonnxruntime.so.1.31.1
         + ENV NVIDIA_VISIBLE_DEVICES=all \
         + NVIDIA_DRIVER_CAPABILITIES=compute,utility \
