@@ -18,7 +18,8 @@ announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench clean
-.PHONY: tools format lint dockerfiles python browser speech build models test-models unit-tests model-tests client-tests release
+.PHONY: tools format lint dockerfiles python browser speech build models test-models unit-tests kernel-tests
+.PHONY: sanitized-tests emulator model-tests client-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -30,7 +31,8 @@ serve: release
 	@$(RELEASE) models fetch
 	@exec $(RELEASE) serve $(ARGS)
 
-test: tools format lint python dockerfiles build models test-models unit-tests model-tests browser speech client-tests
+test: tools format lint python dockerfiles emulator build models test-models unit-tests kernel-tests sanitized-tests \
+		model-tests browser speech client-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -89,6 +91,21 @@ test-models: $(VENV)
 unit-tests:
 	$(announce)
 	@cargo test --locked --quiet $(call or_else,a test failed; its name and what it expected are above)
+
+# An emulated GPU, on which the tests of the kernels run.
+emulator:
+	$(announce)
+	@tests/emulator/build >/dev/null
+
+kernel-tests: $(VENV)
+	$(announce)
+	@.venv/bin/python -m pytest tests/kernels $(call or_else,a kernel does not compile as it should; see above)
+
+sanitized-tests:
+	$(announce)
+	@tests/emulator/build asan >/dev/null
+	@cargo test --locked --quiet --test kernels --config 'target."cfg(all())".runner = "$(abspath tests/emulator/sanitized)"' \
+		$(call or_else,a kernel goes beyond its memory or does what is undefined; see above)
 
 model-tests: $(VENV)
 	$(announce)

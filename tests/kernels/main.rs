@@ -1,7 +1,7 @@
 //! The CUDA kernels, run by the emulated GPU of `tests/emulator`, against their references in Rust.
 //!
 //! `THALWEG_SEED=7 cargo test --test kernels` tries one random case again. With `THALWEG_EMULATOR` the emulator is
-//! another build than the plain one: `make sanitize` tries the one with AddressSanitizer.
+//! another build than the plain one: `make sanitized-tests` takes the one with AddressSanitizer.
 
 #![allow(
     clippy::unwrap_used,

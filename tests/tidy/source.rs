@@ -9,6 +9,7 @@ const ROOTS: &[&str] = &[
     "tests",
     "benches",
     "docs",
+    "kernels",
     "models",
     "deploy",
     "examples",
@@ -17,7 +18,8 @@ const ROOTS: &[&str] = &[
     "README.md",
     "CHANGELOG.md",
 ];
-const ENDINGS: &[&str] = &["rs", "toml", "md", "py", "in", "lock", "yaml", "yml", "Makefile"];
+const ENDINGS: &[&str] =
+    &["rs", "toml", "md", "py", "cu", "cuh", "cpp", "h", "in", "lock", "yaml", "yml", "Makefile"];
 
 pub struct Source {
     /// From the project's folder, with `/`.
