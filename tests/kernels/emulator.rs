@@ -10,21 +10,25 @@ use libloading::Library;
 
 /// The emulated `libcuda.so.1`, built if its sources have changed.
 pub fn library() -> &'static Library {
-    static LIBRARY: OnceLock<Library> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        #[allow(clippy::disallowed_methods, reason = "another build than the plain one")]
-        let chosen = std::env::var("THALWEG_EMULATOR").ok();
-        let path = chosen.unwrap_or_else(|| format!("{}/libcuda.so.1", build()));
-        // SAFETY: its initialisers only fill the list of kernels.
-        unsafe { Library::new(&path) }.unwrap_or_else(|error| panic!("{path}: {error}"))
-    })
+    static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
+    LIBRARY.get_or_init(load).as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn build() -> String {
+fn load() -> Result<Library, String> {
+    #[allow(clippy::disallowed_methods, reason = "another build than the plain one")]
+    let chosen = std::env::var("THALWEG_EMULATOR").ok();
+    let path = chosen.map_or_else(build, Ok)?;
+    // SAFETY: its initialisers only fill the list of kernels.
+    unsafe { Library::new(&path) }.map_err(|error| format!("{path}: {error}"))
+}
+
+fn build() -> Result<String, String> {
     let root = env!("CARGO_MANIFEST_DIR");
     let done = Command::new(format!("{root}/tests/emulator/build")).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    format!("{root}/{}", String::from_utf8(done.stdout).unwrap().trim())
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+    }
+    Ok(format!("{root}/{}/libcuda.so.1", String::from_utf8(done.stdout).unwrap().trim()))
 }
 
 /// Blocks of a grid and threads of a block, along x, y and z.
