@@ -70,14 +70,15 @@ fn the_images_differ_only_where_a_gpu_does() {
         + ARG BASE_IMAGE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04
         + cargo chef cook --release --locked --features cuda
         + cargo build --release --locked --features cuda
-        + thalweg models fetch onnxruntime-gpu magika silero-vad
+        + thalweg models fetch onnxruntime onnxruntime-gpu magika silero-vad
         + && mkdir -p /home/mind/model \
         + && install --directory --owner 1000 --group 100 /var/cache/thalweg
         + RUN cuda='libcudart.so.13 libcublas.so.13 libcublasLt.so.13 libcufft.so.12 libcurand.so.10 libnvrtc.so.13'; \
         + missing=$(LD_PRELOAD="$cuda libcudnn.so.9" /bin/true 2>&1); \
         + if [ -n "$missing" ]; then echo "$missing"; exit 1; fi
         + COPY --from=fetch /fetched/runtime/cuda runtime/cuda
-        + THALWEG_ONNXRUNTIME=/opt/thalweg/runtime/cuda/libonnxruntime.so.1.31.1
+        + THALWEG_ONNXRUNTIME=/opt/thalweg/runtime/cuda/libonnxruntime.so.1.31.1 \
+        + THALWEG_KERNEL_CACHE=/var/cache/thalweg
         + ENV NVIDIA_VISIBLE_DEVICES=all \
         + NVIDIA_DRIVER_CAPABILITIES=compute,utility \
         + NVIDIA_DISABLE_REQUIRE=1

@@ -153,11 +153,13 @@ fn what_it_was_made_from_is_held_against_it() {
         assert!(matches!(model.served().0, Found::Holds(_)), "{what}");
         assert_eq!(model.files(), ALL, "{what}");
     }
-    for (key, value) in [("onnxruntime", runtime().build()), ("thalweg", env!("CARGO_PKG_VERSION"))] {
+    let (build, version) = (runtime().build(), env!("CARGO_PKG_VERSION"));
+    // Any build of ONNX Runtime runs what another has made.
+    for (key, value, holds) in [("onnxruntime", build, true), ("thalweg", version, false)] {
         let model = Model::new("choosy");
         model.specialise().unwrap();
         in_note(&model, &format!("{key} = \"{value}\""), &format!("{key} = \"another\""));
-        assert_eq!(model.served().0, Found::Stale, "{key}");
+        assert_eq!(matches!(model.served().0, Found::Holds(_)), holds, "{key}");
     }
     // What fixes nothing may change.
     let model = Model::new("choosy");

@@ -100,6 +100,7 @@ fn nothing_but_the_stream_orders_copies() {
     let (one, other) = (allocate(2), allocate(2));
     let held = hold_up(stream);
     let source = pinned(&[1, 2]);
+    #[allow(clippy::useless_vec, reason = "the driver reads it behind the compiler's back")]
     let mut pageable = vec![1, 2];
     assert_eq!((upload(one, source, 2, stream), upload(other, pageable.as_ptr(), 2, stream)), (0, 0));
     assert_eq!(cuda!(cuStreamQuery(stream => Handle)), NOT_READY);
