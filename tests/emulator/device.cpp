@@ -99,6 +99,12 @@ DRIVER_API cuInit(unsigned flags) {
     return SUCCESS;
 }
 
+// What the vendor's own libraries ask of each other. NVRTC asks too, and does without.
+DRIVER_API cuGetExportTable(const void** table, const void*) {
+    *table = nullptr;
+    return NOT_FOUND;
+}
+
 DRIVER_API cuDriverGetVersion(int* version) {
     *version = settings().driver;
     return SUCCESS;
