@@ -18,12 +18,13 @@
 //! - [`reply`]: exactly one answer for each request, back in order, one wake for a batch.
 //!
 //! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`], [`metrics`] and [`checksum`]. Beside the
-//! path, [`fetch`] brings ONNX Runtime and the bundled models, and [`specialise`] makes models simpler whose inputs are
-//! partly fixed.
+//! path, [`fetch`] brings ONNX Runtime and the bundled models, [`specialise`] makes models simpler whose inputs are
+//! partly fixed, and [`check`] tries a device.
 //!
 //! `docs/ARCHITECTURE.md` follows one request through all of it, and lists what always holds.
 
 pub mod batcher;
+pub mod check;
 pub mod checksum;
 pub mod cli;
 pub mod clock;

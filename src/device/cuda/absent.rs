@@ -21,6 +21,14 @@ pub struct CudaDevice(Never);
 #[derive(Debug, Clone, Copy)]
 enum Never {}
 
+/// No stream of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Compute {}
+
+/// No model on it.
+#[derive(Debug, Clone, Copy)]
+pub enum Copies {}
+
 impl Gpu {
     pub fn preload(_folder: &Path) {}
 
@@ -67,6 +75,14 @@ impl CudaDevice {
         match self.0 {}
     }
 
+    pub fn compute(&self) -> Compute {
+        match *self {}
+    }
+
+    pub fn copies(&self, _wiring: &[usize]) -> Result<Copies, String> {
+        match *self {}
+    }
+
     pub fn places(&self, _rows: usize) -> (Vec<Placed>, Vec<Placed>) {
         match self.0 {}
     }
@@ -101,5 +117,17 @@ impl CudaDevice {
 
     pub fn land(&mut self) -> Result<(BatchOutput, StageTimes)> {
         match self.0 {}
+    }
+}
+
+impl Compute {
+    pub fn wait(&self) -> Result<()> {
+        match *self {}
+    }
+}
+
+impl Copies {
+    pub fn launch(&self, _bucket: usize) -> Result<()> {
+        match *self {}
     }
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, result, sys};
 
+use super::compute::{Compute, Copies};
 use super::kernels::{self, Arg, Geometry};
 use super::memory::{self, Buffer, Memory, Pinned};
 use super::seats::Seats;
@@ -31,9 +32,9 @@ pub struct CudaDevice {
     gpu: Gpu,
     resident: Resident,
     layout: Layout,
-    inputs: Vec<Buffer>,
+    inputs: Vec<Arc<Buffer>>,
     states: Vec<State>,
-    outputs: Vec<Buffer>,
+    outputs: Vec<Arc<Buffer>>,
     upload: Arc<CudaStream>,
     compute: Arc<CudaStream>,
     download: Arc<CudaStream>,
@@ -49,8 +50,8 @@ pub struct CudaDevice {
 }
 
 struct State {
-    input: Buffer,
-    output: Buffer,
+    input: Arc<Buffer>,
+    output: Arc<Buffer>,
     slab: Buffer,
     initial: Buffer,
 }
@@ -99,7 +100,7 @@ impl CudaDevice {
 
         let memory = &gpu.0.memory;
         let full = |error: DriverError| format!("GPU {}: {}", gpu.about().ordinal, said(&error));
-        let buffer = |block: &Block| Buffer::new(memory, size(block)?).map_err(full);
+        let buffer = |block: &Block| Buffer::new(memory, size(block)?).map(Arc::new).map_err(full);
         let inputs = resident.inputs.iter().map(|(block, _)| buffer(block)).collect::<Result<_, _>>()?;
         let outputs = resident.outputs.iter().map(buffer).collect::<Result<_, _>>()?;
         let mut states = Vec::with_capacity(resident.states.len());
@@ -148,6 +149,31 @@ impl CudaDevice {
     /// The stream in which the model has to run.
     pub fn compute_stream(&self) -> *mut () {
         self.compute.cu_stream().cast()
+    }
+
+    /// The same stream, to wait for where a model does not run in it.
+    pub fn compute(&self) -> Compute {
+        Compute(Arc::clone(&self.compute))
+    }
+
+    /// A model that copies: for each output, then each state, the input that it is; states stand behind the inputs.
+    pub fn copies(&self, wiring: &[usize]) -> Result<Copies, String> {
+        let (resident, states) = (&self.resident, self.resident.states.iter().zip(&self.states));
+        let inputs = resident.inputs.iter().map(|(block, _)| block).zip(&self.inputs);
+        let inputs = inputs.chain(states.clone().map(|(state, buffers)| (&state.input, &buffers.input)));
+        let inputs: Vec<_> = inputs.collect();
+        let outputs = resident.outputs.iter().zip(&self.outputs);
+        let outputs = outputs.chain(states.map(|(state, buffers)| (&state.output, &buffers.output)));
+        let pair = |(&input, (to, target)): (&usize, (&Block, &Arc<Buffer>))| {
+            let (from, source) = inputs.get(input).ok_or_else(|| format!("there is no input {input}"))?;
+            if (from.outer, from.inner) != (to.outer, to.inner) {
+                return Err(format!("'{}' and '{}' differ in size", from.name, to.name));
+            }
+            let sizes = resident.buckets.sizes().iter().map(|&rows| to.bytes(rows).unwrap_or(0)).collect();
+            Ok((Arc::clone(source), Arc::clone(target), sizes))
+        };
+        let pairs = wiring.iter().zip(outputs).map(pair).collect::<Result<_, String>>()?;
+        Ok(Copies::new(self.compute(), pairs))
     }
 
     /// Where a bucket of so many rows has its inputs and its outputs, states behind them.

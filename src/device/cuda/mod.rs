@@ -3,6 +3,7 @@
 //! The only module that names CUDA's libraries. A [`Gpu`] is opened once for a process, after looking for all it needs; each
 //! lane has a [`CudaDevice`] of its own on it.
 
+mod compute;
 mod device;
 mod kernels;
 mod memory;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, DriverError, result, sys};
 
+pub use compute::{Compute, Copies};
 pub use device::CudaDevice;
 use kernels::Kernels;
 use memory::Memory;
