@@ -27,10 +27,10 @@ struct Window {
     u32 unused;
 };
 
-// Where a row's state is kept.
+// Where a row's state comes from, and where its new state is kept.
 struct Seat {
-    i32 slot;   // negative: nowhere
-    u32 reset;  // not 0: the step begins with the initial state
+    i32 from;  // a slot; negative: the initial state
+    i32 to;    // a slot; negative: nowhere
 };
 
 // How numbers stand in a row's bytes.

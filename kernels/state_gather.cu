@@ -11,9 +11,8 @@ extern "C" __global__ void state_gather(const u8* __restrict__ slab, const u8* _
                                         u32 bucket, u64 inner_bytes) {
     for (u64 o : along_z(outer)) {
         for (u64 r : along_y(bucket)) {
-            Seat seat = r < live ? seats[r] : Seat{-1, 0};
-            bool anew = seat.reset || seat.slot < 0;
-            const u8* from = anew ? initial + o * inner_bytes : slab + (seat.slot * u64(outer) + o) * inner_bytes;
+            i32 slot = r < live ? seats[r].from : -1;
+            const u8* from = slot < 0 ? initial + o * inner_bytes : slab + (slot * u64(outer) + o) * inner_bytes;
             copy(batch + (o * bucket + r) * inner_bytes, from, inner_bytes);
         }
     }

@@ -10,8 +10,8 @@ use crate::{launch, random_bytes, with_seeds};
 #[derive(Debug, Clone, Copy, NoUninit)]
 #[repr(C)]
 struct Seat {
-    slot: i32,
-    reset: u32,
+    from: i32,
+    to: i32,
 }
 
 /// A slab of some slots, and a batch whose rows sit in different ones.
@@ -29,9 +29,14 @@ impl Case {
     fn random(random: &mut Rng) -> Self {
         let (outer, inner, slots) = (random.usize(1..=4), random.usize(1..=60), random.usize(1..=9));
         let inner = if random.bool() { inner.next_multiple_of(16) } else { inner };
-        let mut free: Vec<i32> = (0..i32::try_from(slots).unwrap()).collect();
+        let last = i32::try_from(slots).unwrap() - 1;
+        let mut free: Vec<i32> = (0..=last).collect();
         random.shuffle(&mut free);
-        let seat = |slot| Seat { slot: if random.u8(..) < 40 { -1 } else { slot }, reset: random.u32(0..=1) };
+        // Rows may begin with one state, but no two are kept in one slot.
+        let seat = |slot| {
+            let from = random.i32(-1..=last);
+            Seat { from, to: if random.u8(..) < 40 { -1 } else { slot } }
+        };
         let seats: Vec<_> = free.into_iter().map(seat).collect();
         let seats = seats[..random.usize(0..=slots)].to_vec();
         let bucket = seats.len() + random.usize(0..=2);
@@ -64,9 +69,9 @@ fn states_come_out_of_their_slots() {
         let mut expected = vec![0; case.outer * case.bucket * case.inner];
         for row in 0..case.bucket {
             for o in 0..case.outer {
-                let kept = case.seats.get(row).filter(|seat| seat.slot >= 0 && seat.reset == 0);
+                let kept = case.seats.get(row).filter(|seat| seat.from >= 0);
                 let state = match kept {
-                    Some(seat) => &case.slab[case.in_slab(seat.slot, o)],
+                    Some(seat) => &case.slab[case.in_slab(seat.from, o)],
                     None => &case.initial[o * case.inner..][..case.inner],
                 };
                 expected[case.in_batch(row, o)].copy_from_slice(state);
@@ -98,9 +103,9 @@ fn states_go_back_into_their_slots_alone() {
         let case = Case::random(random);
         let batch = random_bytes(random, case.outer * case.bucket * case.inner);
         let mut expected = case.slab.clone();
-        for (row, seat) in case.seats.iter().enumerate().filter(|(_, seat)| seat.slot >= 0) {
+        for (row, seat) in case.seats.iter().enumerate().filter(|(_, seat)| seat.to >= 0) {
             for o in 0..case.outer {
-                expected[case.in_slab(seat.slot, o)].copy_from_slice(&batch[case.in_batch(row, o)]);
+                expected[case.in_slab(seat.to, o)].copy_from_slice(&batch[case.in_batch(row, o)]);
             }
         }
         let (live, outer, bucket, inner) = case.sizes();

@@ -202,6 +202,7 @@ impl CudaDevice {
             return Err(misfit());
         }
         self.packing = Packing::begin(&self.layout, rows);
+        self.seats.begin();
         self.owners.clear();
         let leg = self.leg();
         (leg.rows, leg.bucket) = (rows, bucket);
@@ -220,7 +221,12 @@ impl CudaDevice {
         if !self.states.is_empty() {
             let slot = slot.filter(|_| rows == 1);
             let slot = slot.ok_or_else(|| Error::new(Code::Internal, "a step has no slot for its state"))?;
-            seat = Some(self.seats.find(slot).ok_or_else(lost)?);
+            let (found, former) = self.seats.take(slot, self.packing.filled()).ok_or_else(lost)?;
+            if let Some(former) = former {
+                let next = self.next();
+                Packing::unseat(&self.layout, &mut self.legs[next].staging, former)?;
+            }
+            seat = Some(found);
             self.owners.push(slot);
         }
         let next = self.next();
@@ -347,7 +353,7 @@ impl CudaDevice {
             ];
             let geometry = Geometry::new(block.inner.div_ceil(16), leg.bucket, block.outer);
             let kernel = self.gpu.0.kernels.get("state_scatter")?;
-            // SAFETY: as for `state_gather`. A batch has each slot once, since a stream has one step in flight.
+            // SAFETY: as for `state_gather`. No two rows of a batch are kept in one slot, as `Seats` sees to.
             unsafe { kernels::launch(&self.compute, kernel, geometry, &args) }?;
         }
         Ok(())

@@ -126,6 +126,11 @@ impl Packing {
         self.rows
     }
 
+    /// Rows that are packed already.
+    pub(super) fn filled(&self) -> usize {
+        self.filled
+    }
+
     /// Bytes to copy.
     pub(super) fn bytes(&self) -> usize {
         self.end
@@ -151,6 +156,12 @@ impl Packing {
         }
         self.filled += rows;
         Ok(())
+    }
+
+    /// Of a row that is packed already no state will be kept.
+    pub(super) fn unseat(layout: &Layout, to: &mut [u8], row: usize) -> Result<()> {
+        let at = layout.seats + row * size_of::<Seat>() + std::mem::offset_of!(Seat, to);
+        write(to, at, &-1i32)
     }
 
     fn put_input(
