@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::model::{Model, Request, land, launch, tensor};
+use super::model::{Model, Request, land, launch, sizes, tensor};
 use super::random::Random;
 use super::{Target, Verdict, encodings};
 use crate::signal::Encoding;
-use crate::tensor::{ByteWindow, DataType, Dim, Payload, TensorSpec};
+use crate::tensor::{ByteWindow, DataType, Payload, TensorSpec};
 
 /// Elements of a block: nothing to share a word with, no power of two, and Silero's window.
 const SIZES: &[usize] = &[1, 3, 17, 576];
@@ -104,7 +104,7 @@ fn batches(target: &Target, random: &mut Random, inputs: Vec<(TensorSpec, Kind)>
             room -= rows;
         }
         launch(&mut *pipeline, &batch)?;
-        land(&mut *pipeline, &batch)?;
+        land(&mut *pipeline, &model, &batch)?;
     }
     Ok(())
 }
@@ -143,20 +143,6 @@ fn input(random: &mut Random, spec: &TensorSpec, kind: &Kind, rows: usize) -> (P
             (Payload::Rows(Bytes::from(bytes)), expected)
         }
     }
-}
-
-/// Blocks of a row, and bytes of a block.
-pub(super) fn sizes(spec: &TensorSpec) -> (usize, usize) {
-    let axis = spec.batch_axis.unwrap_or(0);
-    let (mut outer, mut inner) = (1, spec.datatype.size().unwrap_or(0));
-    for (index, dim) in spec.dims.iter().enumerate() {
-        match *dim {
-            Dim::Fixed(size) if index < axis => outer *= size,
-            Dim::Fixed(size) => inner *= size,
-            Dim::Dynamic => {}
-        }
-    }
-    (outer, inner)
 }
 
 /// Some text, with white space at its ends now and then.

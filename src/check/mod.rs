@@ -4,9 +4,13 @@
 //! check itself. All it does follows from a seed.
 
 mod encodings;
+mod flights;
 mod gather;
+mod lanes;
+mod memory;
 mod model;
 mod random;
+mod state;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -49,6 +53,11 @@ const CHECKS: &[Check] = &[
     ("signals in every encoding", gather::signals),
     ("windows of messages", gather::windows),
     ("rows, messages and signals in one batch", gather::mixed),
+    ("states of streams", state::streams),
+    ("several batches under way", flights::several),
+    ("failures leave the next batch right", flights::failures),
+    ("memory is taken once and given back", memory::flat),
+    ("lanes and their streams", lanes::streams),
 ];
 
 /// Runs all checks; the same seed does the same again.

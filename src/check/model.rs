@@ -35,7 +35,8 @@ impl Model {
     /// Gives its inputs back.
     pub(super) fn echo(inputs: Vec<TensorSpec>, limit: usize) -> Self {
         let wiring = (0..inputs.len()).collect();
-        let outputs = inputs.iter().map(|spec| TensorSpec { name: format!("{}'", spec.name), ..spec.clone() });
+        let outputs =
+            inputs.iter().map(|spec| TensorSpec { name: format!("{}'", spec.name), ..spec.clone() });
         let outputs = outputs.collect();
         Self {
             signature: Signature { inputs, outputs, states: Vec::new(), max_batch_size: limit },
@@ -66,6 +67,15 @@ impl Model {
         model
     }
 
+    /// A row of an output where no request is.
+    fn padding(&self, output: usize) -> Vec<u8> {
+        let Signature { inputs, states, .. } = &self.signature;
+        let input = self.wiring.get(output).copied().unwrap_or(0);
+        let state = input.checked_sub(inputs.len()).and_then(|state| states.get(state));
+        let zeros = || inputs.get(input).map_or(0, |spec| sizes(spec).0 * sizes(spec).1);
+        state.map_or_else(|| vec![0; zeros()], |state| state.initial.clone())
+    }
+
     pub(super) fn on(&self, target: &Target) -> std::result::Result<Box<dyn Pipeline>, Wrong> {
         Ok(match target {
             Target::Cpu => {
@@ -94,6 +104,20 @@ pub(super) fn tensor(name: &str, datatype: DataType, before: &[usize], behind: &
     let fixed = |dims: &[usize]| dims.iter().map(|&dim| Dim::Fixed(dim)).collect::<Vec<_>>();
     let dims = [fixed(before), vec![Dim::Dynamic], fixed(behind)].concat();
     TensorSpec { name: name.to_owned(), datatype, dims, batch_axis: Some(before.len()) }
+}
+
+/// Blocks of a row, and bytes of a block.
+pub(super) fn sizes(spec: &TensorSpec) -> (usize, usize) {
+    let axis = spec.batch_axis.unwrap_or(0);
+    let (mut outer, mut inner) = (1, spec.datatype.size().unwrap_or(0));
+    for (index, dim) in spec.dims.iter().enumerate() {
+        match *dim {
+            Dim::Fixed(size) if index < axis => outer *= size,
+            Dim::Fixed(size) => inner *= size,
+            Dim::Dynamic => {}
+        }
+    }
+    (outer, inner)
 }
 
 fn broken(flag: &AtomicBool) -> Result<()> {
@@ -154,26 +178,23 @@ pub(super) fn launch(pipeline: &mut dyn Pipeline, batch: &[Request]) -> Result<(
 }
 
 /// Waits for the oldest batch, and compares it with what it has to be.
-pub(super) fn land(pipeline: &mut dyn Pipeline, batch: &[Request]) -> Verdict {
+pub(super) fn land(pipeline: &mut dyn Pipeline, model: &Model, batch: &[Request]) -> Verdict {
     pipeline.landings().recv()?;
     let Landed { output, .. } = pipeline.land()?;
-    compare(&output, batch)
-}
-
-fn compare(output: &BatchOutput, batch: &[Request]) -> Verdict {
-    let wanted = batch.first().map_or(0, |request| request.expected.len());
-    if output.columns.len() != wanted {
-        return Err(format!("{} outputs came back, not {wanted}", output.columns.len()).into());
-    }
-    for (index, column) in output.columns.iter().enumerate() {
-        let rows = batch.iter().flat_map(|request| &request.expected[index]);
-        let mut live = 0;
-        for expected in rows {
-            let found: Vec<u8> = column.slice(live, 1).chunks().flatten().copied().collect();
-            same(&found, expected).map_err(|why| {
-                format!("row {live} of {} in output {index} ({column:?}): {why}", batch.len())
-            })?;
-            live += 1;
+    for (index, spec) in model.signature.outputs.iter().enumerate() {
+        let column = output.columns.get(index).ok_or_else(|| format!("there is no output {index}"))?;
+        let live = batch.iter().flat_map(|request| request.expected.get(index).into_iter().flatten());
+        let padding = model.padding(index);
+        let expected = live.chain(std::iter::repeat(&padding));
+        let rows: usize = batch.iter().map(|request| request.rows).sum();
+        let found = column.rows().unwrap_or(0);
+        if found < rows {
+            return Err(format!("'{}' has {found} rows, not {rows}", spec.name).into());
+        }
+        for (row, expected) in expected.take(found).enumerate() {
+            let found: Vec<u8> = column.slice(row, 1).chunks().flatten().copied().collect();
+            same(&found, expected)
+                .map_err(|why| format!("row {row} of {rows} of '{}' ({column:?}): {why}", spec.name))?;
         }
     }
     Ok(())

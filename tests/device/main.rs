@@ -18,7 +18,8 @@ const SEEDS: u64 = 3;
 /// Runs the suite with several seeds, or with the one that was asked for.
 fn suite(target: &Target) {
     #[allow(clippy::disallowed_methods, reason = "the seed to try again")]
-    let chosen = std::env::var("THALWEG_SEED").ok().map(|seed| seed.parse().expect("THALWEG_SEED is a number"));
+    let chosen =
+        std::env::var("THALWEG_SEED").ok().map(|seed| seed.parse().expect("THALWEG_SEED is a number"));
     for seed in chosen.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let outcomes = check::run(target, seed, Clock::start());
         let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.result.is_err()).collect();
