@@ -3,7 +3,8 @@
 //   EMULATED_GPU_DRIVER       the driver's version (13000)
 //   EMULATED_GPU_CAPABILITY   the compute capability, two digits or more (90)
 //   EMULATED_GPU_MEMORY       bytes of memory (4 GiB)
-//   EMULATED_GPU_DELAY        microseconds that each work of a stream takes longer (0), to lose races reliably
+//   EMULATED_GPU_DELAY        microseconds that a work of a stream takes longer at the most (0), to lose races reliably;
+//                             how many follows from the number of the stream and of the work
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

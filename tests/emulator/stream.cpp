@@ -1,6 +1,8 @@
 // Streams, events, and captured graphs.
 #include "driver.h"
 
+#include <atomic>
+#include <random>
 #include <thread>
 
 namespace emulator {
@@ -22,6 +24,8 @@ void Stream::push(Work work) {
 }
 
 void Stream::work() {
+    static std::atomic<unsigned> count = 0;
+    std::minstd_rand random(1 + count++);
     std::unique_lock guard(lock);
     while (true) {
         changed.wait(guard, [&] { return !queue.empty() || closing; });
@@ -30,7 +34,9 @@ void Stream::work() {
         queue.pop_front();
         busy = true;
         guard.unlock();
-        if (settings().delay.count() > 0) std::this_thread::sleep_for(settings().delay);
+        if (settings().delay.count() > 0) {
+            std::this_thread::sleep_for(std::chrono::microseconds(random() % (settings().delay.count() + 1)));
+        }
         next();
         next = nullptr;
         guard.lock();

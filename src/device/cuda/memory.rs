@@ -46,6 +46,9 @@ impl Buffer {
         let buffer = Self { address, size, memory: Arc::clone(memory) };
         // SAFETY: the bytes have just been allocated, and nobody else knows of them.
         unsafe { result::memset_d8_sync(address, 0, taken) }?;
+        // The host does not wait for it by itself, and neither do our streams.
+        // SAFETY: the default stream is always there.
+        unsafe { result::stream::synchronize(std::ptr::null_mut()) }?;
         Ok(buffer)
     }
 
