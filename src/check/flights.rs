@@ -17,6 +17,8 @@ struct Echoes {
     model: Model,
     pipeline: Box<dyn Pipeline>,
     last: Vec<Vec<u8>>,
+    /// Which streams have had a step.
+    begun: Vec<bool>,
 }
 
 impl Echoes {
@@ -25,7 +27,7 @@ impl Echoes {
         let input = tensor("x", DataType::Uint8, &[], &[WIDTH]);
         let model = Model::delay(input, vec![initial.clone()], STREAMS, STREAMS);
         let pipeline = model.on(target)?;
-        Ok(Self { model, pipeline, last: vec![initial; STREAMS] })
+        Ok(Self { model, pipeline, last: vec![initial; STREAMS], begun: vec![false; STREAMS] })
     }
 
     /// A step of each of some streams.
@@ -33,7 +35,7 @@ impl Echoes {
         let first = random.below(STREAMS);
         let step = |index: usize| {
             let payloads = vec![Payload::Rows(random.bytes(WIDTH).into())];
-            let slot = Some(Slot { index, generation: 1 });
+            let slot = Some(Slot { index, generation: 1, begun: self.begun[index] });
             Request { rows: 1, payloads, slot, expected: vec![vec![self.last[index].clone()]] }
         };
         (first..STREAMS).map(step).collect()
@@ -49,6 +51,7 @@ impl Echoes {
         for request in batch {
             if let (Some(slot), [Payload::Rows(bytes)]) = (request.slot, &request.payloads[..]) {
                 self.last[slot.index] = bytes.to_vec();
+                self.begun[slot.index] = true;
             }
         }
         Ok(())

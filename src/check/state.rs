@@ -22,6 +22,8 @@ pub(super) fn streams(target: &Target, random: &mut Random) -> Verdict {
 /// What a slot holds, as the rules say: a new generation begins anew, and an older one has no say any more.
 struct Row {
     generation: u64,
+    /// A step of this generation has run.
+    kept: bool,
     /// The latest first.
     states: Vec<Vec<u8>>,
 }
@@ -40,11 +42,20 @@ fn schedule(
     let mut model = Model::delay(input, initial.clone(), limit, capacity);
     model.buckets = random.one_of(&[vec![], vec![limit]]);
     let mut pipeline = model.on(target)?;
-    let fresh = |generation| Row { generation, states: initial.clone() };
+    let fresh = |generation| Row { generation, kept: false, states: initial.clone() };
     let mut rows: Vec<_> = (0..capacity).map(|_| fresh(0)).collect();
     let mut under_way = VecDeque::new();
     for _ in 0..40 {
         let slots = choose(random, &rows, limit);
+        for (index, row) in rows.iter().enumerate() {
+            let generation = random.within(1, 3) as u64;
+            let here = row.kept && row.generation == generation;
+            if pipeline.holds(Slot { index, generation, begun: true }) != here {
+                return Err(
+                    format!("slot {index} of generation {generation}: is its state here? {here}").into()
+                );
+            }
+        }
         // All steps of a batch find their states before any of them is replaced.
         let mut batch = Vec::new();
         let mut next = Vec::new();
@@ -53,8 +64,11 @@ fn schedule(
             if slot.generation > row.generation {
                 *row = fresh(slot.generation);
             }
-            let own = slot.generation == row.generation && slot.generation != 0;
-            let found = if own { row.states.clone() } else { initial.clone() };
+            if slot.begun && slot.generation != row.generation {
+                // Its successor is in the same batch, before it.
+                continue;
+            }
+            let found = if slot.begun { row.states.clone() } else { initial.clone() };
             let x = random.bytes(width);
             let last = found.last().cloned().unwrap_or_default();
             let kept = std::iter::once(x.clone()).chain(found).take(states).collect();
@@ -62,9 +76,9 @@ fn schedule(
             let payloads = vec![Payload::Rows(x.into())];
             batch.push(Request { rows: 1, payloads, slot: Some(slot), expected: vec![vec![last]] });
         }
-        for (Slot { index, generation }, kept) in next {
+        for (Slot { index, generation, .. }, kept) in next {
             if generation == rows[index].generation && generation != 0 {
-                rows[index].states = kept;
+                (rows[index].states, rows[index].kept) = (kept, true);
             }
         }
         launch(&mut *pipeline, &batch)?;
@@ -91,7 +105,8 @@ fn choose(random: &mut Random, rows: &[Row], limit: usize) -> Vec<Slot> {
             3 => generation.saturating_sub(1),
             _ => generation.max(1),
         };
-        let slot = Slot { index, generation };
+        let begun = generation == rows[index].generation && rows[index].kept;
+        let slot = Slot { index, generation, begun };
         if generation == 0 || !slots.contains(&slot) {
             slots.push(slot);
         }

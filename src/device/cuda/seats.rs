@@ -47,7 +47,11 @@ impl Seats {
 
     /// Whether the row is there that this step needs.
     pub(super) fn holds(&self, slot: Slot) -> bool {
-        !slot.begun || self.slots.get(slot.index).is_some_and(|owner| owner.kept && owner.generation == slot.generation)
+        !slot.begun
+            || self
+                .slots
+                .get(slot.index)
+                .is_some_and(|owner| owner.kept && owner.generation == slot.generation)
     }
 
     /// The seat of a row's step, and the row of the same batch that had its place and must keep nothing; `None` if its
