@@ -111,6 +111,14 @@ DRIVER_API cuDriverGetVersion(int* version) {
     return SUCCESS;
 }
 
+// NVRTC asks for functions that are nobody else's, and takes it that there is a table: this one is empty. A table
+// begins with its size in bytes.
+DRIVER_API cuGetExportTable(const void** table, const void*) {
+    static const size_t empty = sizeof(empty);
+    *table = &empty;
+    return SUCCESS;
+}
+
 DRIVER_API cuGetErrorName(Result result, const char** text) {
     const Named* found = named(result);
     *text = found ? found->name : nullptr;
