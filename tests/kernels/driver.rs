@@ -107,7 +107,7 @@ fn nothing_but_the_stream_orders_copies() {
     assert_eq!(read(one, 2), [0xa5; 2], "fresh memory holds anything");
     // SAFETY: two bytes, which only the stream reads, once it goes on.
     unsafe { source.write(7) };
-    pageable[0] = 7;
+    std::hint::black_box(&mut pageable)[0] = 7;
     held.send(()).unwrap();
     synchronize(stream);
     assert_eq!((read(one, 2), read(other, 2)), (vec![7, 2], vec![1, 2]));
