@@ -17,7 +17,7 @@ use crate::lane::{Feed, Lane, WarmUp};
 use crate::metrics::Metrics;
 use crate::queue::{self, Draft, Memory, Places, Producer};
 use crate::reply::{Answer, Mailbox};
-use crate::streams::{Seat, Streams};
+use crate::streams::{Seat, Slot, Streams};
 use crate::tensor::{DataType, GroupKey, Payload};
 
 const LANES: usize = 2;
@@ -32,6 +32,8 @@ const STUCK: Duration = Duration::from_secs(60);
 struct Stream {
     seat: Seat,
     last: Vec<u8>,
+    /// A step has been answered since it opened or was reset.
+    begun: bool,
 }
 
 /// What the connection of a lane's streams remembers of a step: whose it is, and what its answer has to be.
@@ -50,7 +52,7 @@ pub(super) fn streams(target: &Target, random: &mut Random) -> Verdict {
     let mailboxes: Vec<_> = (0..LANES).map(|_| Mailbox::<Step>::new(STREAMS)).collect();
 
     let seats = Streams::new(LANES, STREAMS);
-    let open = || seats.open().map(|seat| Stream { seat, last: initial.clone() });
+    let open = || seats.open().map(|seat| Stream { seat, last: initial.clone(), begun: false });
     let mut streams: Vec<_> =
         std::iter::repeat_with(open).take(STREAMS).collect::<Option<_>>().ok_or("no seat")?;
     for _ in 0..ROUNDS {
@@ -58,6 +60,7 @@ pub(super) fn streams(target: &Target, random: &mut Random) -> Verdict {
             if random.percent(5) {
                 stream.seat.reset();
                 stream.last.clone_from(&initial);
+                stream.begun = false;
             }
             let misfit = random.percent(1);
             let x = random.bytes(if misfit { WIDTH - 1 } else { WIDTH });
@@ -67,11 +70,12 @@ pub(super) fn streams(target: &Target, random: &mut Random) -> Verdict {
                 payloads: smallvec![Payload::Rows(x.into())],
                 rows: 1,
                 key: GroupKey::default(),
-                slot: Some(stream.seat.slot()),
+                slot: Some(Slot { begun: stream.begun, ..stream.seat.slot() }),
                 priority: 0,
                 enqueued: clock.now(),
                 deadline: None,
             };
+            stream.begun |= !misfit;
             let lane = stream.seat.lane();
             let ticket = mailboxes[lane].issue(Step { stream: index, expected });
             producers[lane].submit(draft, ticket);

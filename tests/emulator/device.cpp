@@ -3,8 +3,7 @@
 //   EMULATED_GPU_DRIVER       the driver's version (13000)
 //   EMULATED_GPU_CAPABILITY   the compute capability, two digits or more (90)
 //   EMULATED_GPU_MEMORY       bytes of memory (4 GiB)
-//   EMULATED_GPU_DELAY        microseconds that a work of a stream takes longer at the most (0), to lose races reliably;
-//                             how many follows from the number of the stream and of the work
+//   EMULATED_GPU_DELAY        microseconds that each work of a stream takes longer (0), to lose races reliably
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -98,12 +97,6 @@ DRIVER_API cuInit(unsigned flags) {
     if (settings().count <= 0) return NO_DEVICE;
     initialized = true;
     return SUCCESS;
-}
-
-// What the vendor's own libraries ask of each other. NVRTC asks too, and does without.
-DRIVER_API cuGetExportTable(const void** table, const void*) {
-    *table = nullptr;
-    return NOT_FOUND;
 }
 
 DRIVER_API cuDriverGetVersion(int* version) {

@@ -14,7 +14,7 @@ use source::Source;
 /// bottom; `net` and `protocol` meet `lane`, `engine` and `device` only in `queue`, `reply` and the vocabulary.
 const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
-    ("cli", "clock config engine error fetch metrics net registry specialise tensor"),
+    ("cli", "clock config device engine error fetch metrics net registry specialise tensor"),
     ("net", "clock config error metrics protocol queue registry reply signal streams tensor"),
     ("protocol", "error tensor"),
     // It wires each model's queue, lanes and device together.
