@@ -7,6 +7,7 @@ mod encodings;
 mod flights;
 mod gather;
 mod lanes;
+pub mod measure;
 mod memory;
 mod model;
 mod random;

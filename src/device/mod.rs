@@ -16,7 +16,7 @@ mod unfit;
 pub use block::Block;
 pub use buckets::Buckets;
 pub use cpu::Cpu;
-pub use resident::{About, Placed, Resident, StageTimes};
+pub use resident::{About, CopyTimes, Placed, Resident, StageTimes};
 pub use unfit::Unfit;
 
 use crate::error::{Code, Error};

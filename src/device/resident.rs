@@ -38,6 +38,15 @@ pub struct StageTimes {
     pub padded_rows: usize,
 }
 
+/// How long one copy of so many bytes takes, at best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyTimes {
+    pub bytes: usize,
+    pub to_device: Duration,
+    pub to_host: Duration,
+    pub on_device: Duration,
+}
+
 /// A model whose tensors can stay at fixed places: all sizes but the batch's are known, and there are no strings.
 #[derive(Debug, Clone)]
 pub struct Resident {

@@ -3,7 +3,10 @@
 //   EMULATED_GPU_DRIVER       the driver's version (13000)
 //   EMULATED_GPU_CAPABILITY   the compute capability, two digits or more (90)
 //   EMULATED_GPU_MEMORY       bytes of memory (4 GiB)
-//   EMULATED_GPU_DELAY        microseconds that each work of a stream takes longer (0), to lose races reliably
+//   EMULATED_GPU_DELAY        microseconds that a work of a stream takes longer at the most (0), to lose races reliably;
+//                             how many follows from the number of the stream and of the work
+//   EMULATED_GPU_FAULT        the launch that reads what it may not, which fails the device for good (none)
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +24,7 @@ long long number(const char* name, long long otherwise) {
 
 bool initialized = false;
 thread_local Device* current = nullptr;
+std::atomic<Result> failed = SUCCESS;
 
 std::vector<std::unique_ptr<Device>>& devices() {
     static auto* all = [] {
@@ -57,6 +61,7 @@ constexpr Named NAMES[] = {
     {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "nothing has this name"},
     {NOT_READY, "CUDA_ERROR_NOT_READY", "not done yet"},
     {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "not emulated"},
+    {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "a kernel read or wrote what it may not"},
     {STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "not while a stream is captured"},
     {STREAM_CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "the event is not of this capture"},
     {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT", "the event is of a capture"},
@@ -79,6 +84,7 @@ const Settings& settings() {
         settings->capability = int(number("EMULATED_GPU_CAPABILITY", settings->capability));
         settings->memory = size_t(number("EMULATED_GPU_MEMORY", (long long)settings->memory));
         settings->delay = std::chrono::microseconds(number("EMULATED_GPU_DELAY", 0));
+        settings->fault = int(number("EMULATED_GPU_FAULT", 0));
         return settings;
     }();
     return *read;
@@ -86,7 +92,11 @@ const Settings& settings() {
 
 Device* current_device() { return current; }
 
-Result without_context() { return !initialized ? NOT_INITIALIZED : !current ? INVALID_CONTEXT : SUCCESS; }
+Result failure() { return failed; }
+
+void fail(Result why) { failed = why; }
+
+Result without_context() { return !initialized ? NOT_INITIALIZED : !current ? INVALID_CONTEXT : failure(); }
 
 }  // namespace emulator
 
@@ -214,5 +224,5 @@ DRIVER_API cuCtxSynchronize() {
         stream->synchronize();
     }
     current->null_stream->synchronize();
-    return SUCCESS;
+    return failure();
 }

@@ -28,6 +28,7 @@ enum Result : int {
     NOT_FOUND = 500,
     NOT_READY = 600,
     NOT_SUPPORTED = 801,
+    ILLEGAL_ADDRESS = 700,
     STREAM_CAPTURE_UNSUPPORTED = 900,
     STREAM_CAPTURE_ISOLATION = 905,
     CAPTURED_EVENT = 907,
@@ -79,8 +80,9 @@ class Stream {
 public:
     static std::shared_ptr<Stream> start();
 
-    // Does the work behind all that was pushed before, or records it.
-    void push(Work work);
+    // Does the work behind all that was pushed before, or records it. On a device that has failed, only what is done
+    // always: what others wait for.
+    void push(Work work, bool always = false);
     // Waits until all that was pushed is done.
     void synchronize();
     bool idle();
@@ -93,7 +95,7 @@ public:
 private:
     std::mutex lock;
     std::condition_variable changed;
-    std::deque<Work> queue;
+    std::deque<std::pair<Work, bool>> queue;
     bool busy = false, closing = false;
 
     void work();
@@ -111,11 +113,17 @@ struct Settings {
     int count = 1, driver = 13000, capability = 90;
     size_t memory = size_t(4) << 30;
     std::chrono::microseconds delay{0};
+    int fault = 0;
 };
 
 // Objects that live until the process ends, as threads of streams may.
 const Settings& settings();
 Handles<Stream>& streams();
+
+// What all calls answer once the device has failed.
+Result failure();
+void fail(Result why);
+constexpr bool ALWAYS = true;
 
 // The device whose context is current in this thread, and what to answer where there is none.
 Device* current_device();

@@ -1,4 +1,6 @@
 // Modules and launches. A module may hold anything: what it defines are the kernels that were compiled in here.
+#include <atomic>
+
 #include "cuda_emulator.h"
 #include "driver.h"
 
@@ -18,6 +20,8 @@ struct Module {
 
 auto& modules = *new Handles<Module>;
 auto& functions = *new Handles<Function>;
+
+std::atomic<int> launches = 0;
 
 constexpr unsigned MOST_THREADS = 1024, MOST_SHARED = 48 << 10;
 
@@ -84,6 +88,9 @@ DRIVER_API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsign
                 block_x * block_y * block_z <= MOST_THREADS && shared <= MOST_SHARED;
     if (!fits) return INVALID_VALUE;
     stream->push([grid = uint3{grid_x, grid_y, grid_z}, block = uint3{block_x, block_y, block_z},
-                  work = function->bind(parameters)] { run_grid(grid, block, work); });
+                  work = function->bind(parameters)] {
+        if (++launches == settings().fault) return fail(ILLEGAL_ADDRESS);
+        run_grid(grid, block, work);
+    });
     return SUCCESS;
 }

@@ -13,13 +13,13 @@ std::shared_ptr<Stream> Stream::start() {
     return stream;
 }
 
-void Stream::push(Work work) {
+void Stream::push(Work work, bool always) {
     if (capture) {
         capture->push_back(std::move(work));
         return;
     }
     std::lock_guard guard(lock);
-    queue.push_back(std::move(work));
+    queue.emplace_back(std::move(work), always);
     changed.notify_all();
 }
 
@@ -30,14 +30,14 @@ void Stream::work() {
     while (true) {
         changed.wait(guard, [&] { return !queue.empty() || closing; });
         if (queue.empty()) return;
-        Work next = std::move(queue.front());
+        auto [next, always] = std::move(queue.front());
         queue.pop_front();
         busy = true;
         guard.unlock();
         if (settings().delay.count() > 0) {
             std::this_thread::sleep_for(std::chrono::microseconds(random() % (settings().delay.count() + 1)));
         }
-        next();
+        if (always || !failure()) next();
         next = nullptr;
         guard.lock();
         busy = false;
@@ -144,12 +144,12 @@ DRIVER_API cuStreamDestroy_v2(void* handle) {
 }
 
 DRIVER_API cuStreamSynchronize(void* handle) {
-    if (Result bad = without_context()) return bad;
+    if (Result bad = without_context(); bad && bad != failure()) return bad;
     auto stream = stream_of(handle);
     if (!stream) return INVALID_HANDLE;
     if (stream->capture) return STREAM_CAPTURE_UNSUPPORTED;
     stream->synchronize();
-    return SUCCESS;
+    return failure();
 }
 
 DRIVER_API cuStreamQuery(void* handle) {
@@ -181,6 +181,17 @@ DRIVER_API cuLaunchHostFunc(void* handle, void (*function)(void*), void* argumen
     return SUCCESS;
 }
 
+// Unlike a host function it is called whatever has happened.
+DRIVER_API cuStreamAddCallback(void* handle, void (*function)(void*, Result, void*), void* argument, unsigned flags) {
+    if (Result bad = without_context()) return bad;
+    if (flags) return INVALID_VALUE;
+    auto stream = stream_of(handle);
+    if (!stream) return INVALID_HANDLE;
+    if (stream->capture) return STREAM_CAPTURE_UNSUPPORTED;
+    stream->push([=] { function(handle, failure(), argument); }, ALWAYS);
+    return SUCCESS;
+}
+
 DRIVER_API cuEventCreate(void** handle, unsigned flags) {
     if (Result bad = without_context()) return bad;
     auto event = std::make_shared<Event>();
@@ -198,7 +209,7 @@ DRIVER_API cuEventRecord(void* handle, void* stream_handle) {
     if (!stream || !event) return INVALID_HANDLE;
     auto moment = std::make_shared<Moment>();
     moment->capture = stream->capture;
-    if (!stream->capture) stream->push([moment] { moment->pass(); });
+    if (!stream->capture) stream->push([moment] { moment->pass(); }, ALWAYS);
     std::lock_guard guard(event->lock);
     event->recorded = moment;
     return SUCCESS;
@@ -209,7 +220,7 @@ DRIVER_API cuEventQuery(void* handle) {
     if (!event) return INVALID_HANDLE;
     auto moment = event->moment();
     if (moment && moment->capture) return CAPTURED_EVENT;
-    return !moment || moment->has_passed() ? SUCCESS : NOT_READY;
+    return !moment || moment->has_passed() ? failure() : NOT_READY;
 }
 
 DRIVER_API cuEventSynchronize(void* handle) {
@@ -218,7 +229,7 @@ DRIVER_API cuEventSynchronize(void* handle) {
     auto moment = event->moment();
     if (moment && moment->capture) return CAPTURED_EVENT;
     if (moment) moment->wait();
-    return SUCCESS;
+    return failure();
 }
 
 DRIVER_API cuEventElapsedTime_v2(float* milliseconds, void* start, void* end) {

@@ -14,7 +14,12 @@ use source::Source;
 /// bottom; `net` and `protocol` meet `lane`, `engine` and `device` only in `queue`, `reply` and the vocabulary.
 const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
-    ("cli", "clock config device engine error fetch metrics net registry specialise tensor"),
+    (
+        "cli",
+        "check clock config device engine error fetch lane metrics net registry specialise streams tensor",
+    ),
+    // It drives what the registry joins, on a device of its own.
+    ("check", "batcher clock device engine error lane metrics queue registry reply signal streams tensor"),
     ("net", "clock config error metrics protocol queue registry reply signal streams tensor"),
     ("protocol", "error tensor"),
     // It wires each model's queue, lanes and device together.
@@ -49,7 +54,7 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("http_body_util", "net"),
     ("metrics", "metrics"),
     ("metrics_exporter_prometheus", "metrics"),
-    ("crossbeam_channel", "queue lane"),
+    ("crossbeam_channel", "queue lane device"),
     ("cudarc", "device"),
     ("libloading", "device"),
     ("nvml_wrapper", "device"),
@@ -60,8 +65,11 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
 
 /// Where there is `unsafe` code, and so a proof for each block.
 const UNSAFE: &[&str] = &[
+    "src/device/cuda/compute.rs",
+    "src/device/cuda/copying.rs",
     "src/device/cuda/device.rs",
     "src/device/cuda/kernels.rs",
+    "src/device/cuda/leg.rs",
     "src/device/cuda/memory.rs",
     "src/device/cuda/mod.rs",
     "src/device/cuda/preload.rs",

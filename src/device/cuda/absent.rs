@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crossbeam_channel::Receiver;
 
-use super::{About, Placed, Resident, StageTimes, Unfit};
+use super::{About, CopyTimes, Placed, Resident, StageTimes, Unfit};
 use crate::error::Result;
 use crate::streams::Slot;
 use crate::tensor::{BatchOutput, Payload};
@@ -38,6 +38,14 @@ impl Gpu {
 
     pub fn open(_ordinal: usize, _cache: Option<&Path>) -> Result<Self, Unfit> {
         Err(Unfit::NotBuilt)
+    }
+
+    pub fn find(_ordinal: usize) -> Result<About, Unfit> {
+        Err(Unfit::NotBuilt)
+    }
+
+    pub fn copy_times(&self, _bytes: usize) -> Result<CopyTimes> {
+        match self.0 {}
     }
 
     pub fn about(&self) -> &About {

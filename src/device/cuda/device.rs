@@ -9,16 +9,15 @@
 //! The model's tensors and the states are on the device once, and the compute stream's order protects them. What the
 //! copies touch, a batch's packed rows and its results, is there once for each batch that may be under way.
 
-use std::ffi::c_void;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use cudarc::driver::{CudaEvent, CudaStream, DriverError, result, sys};
+use crossbeam_channel::Receiver;
+use cudarc::driver::{CudaStream, DriverError};
 
 use super::compute::{Compute, Copies};
 use super::kernels::{self, Arg, Geometry};
+use super::leg::{Landed, Leg};
 use super::memory::{self, Buffer, Memory, Pinned};
 use super::seats::Seats;
 use super::staging::{Layout, Packing, Rows};
@@ -56,32 +55,6 @@ struct State {
     initial: Buffer,
 }
 
-/// What one batch under way has for itself.
-struct Leg {
-    staging: Pinned,
-    packed: Buffer,
-    results: Buffer,
-    returned: Pinned,
-    events: Events,
-    rows: usize,
-    bucket: usize,
-    bytes_up: usize,
-    bytes_down: usize,
-}
-
-struct Events {
-    begun: CudaEvent,
-    uploaded: CudaEvent,
-    started: CudaEvent,
-    computed: CudaEvent,
-    done: CudaEvent,
-}
-
-struct Landed {
-    say: Sender<()>,
-    said: Receiver<()>,
-}
-
 impl CudaDevice {
     pub(super) fn new(gpu: Gpu, resident: Resident) -> Result<Self, String> {
         let limit = resident.buckets.sizes().last().copied().unwrap_or(1);
@@ -117,7 +90,6 @@ impl CudaDevice {
         let leg = || Leg::new(memory, layout.capacity(), results).map_err(full);
         let legs = (0..resident.depth).map(|_| leg()).collect::<Result<_, _>>()?;
         let stream = || memory.context.new_stream().map_err(full);
-        let (say, said) = bounded(resident.depth);
         Ok(Self {
             inputs,
             states,
@@ -131,7 +103,7 @@ impl CudaDevice {
             legs,
             oldest: 0,
             under_way: 0,
-            landed: Box::new(Landed { say, said }),
+            landed: Landed::new(resident.depth),
             layout,
             resident,
             gpu,
@@ -319,7 +291,7 @@ impl CudaDevice {
         let leg = &mut self.legs[next];
         let mut end = 0;
         for (block, buffer) in self.resident.outputs.iter().zip(&self.outputs) {
-            let bytes = returned(block, leg).1;
+            let bytes = leg.returned(block).1;
             // SAFETY: the buffers are dropped when the streams have come to an end.
             unsafe { memory::copy(&self.compute, buffer, &leg.results, end, bytes) }.map_err(failed)?;
             end = (end + bytes).next_multiple_of(16);
@@ -330,10 +302,8 @@ impl CudaDevice {
         // SAFETY: `returned` is read only by `land`, once the stream has done this.
         unsafe { memory::download(&self.download, &leg.results, &mut leg.returned, end) }.map_err(failed)?;
         leg.events.done.record(&self.download).map_err(failed)?;
-        let landed = std::ptr::from_ref::<Landed>(&self.landed).cast_mut().cast::<c_void>();
         // SAFETY: the box stays where it is until this is dropped, which waits for the stream.
-        unsafe { result::stream::launch_host_function(self.download.cu_stream(), say, landed) }
-            .map_err(failed)?;
+        unsafe { self.landed.when_done(&self.download) }.map_err(failed)?;
         self.under_way += 1;
         Ok(())
     }
@@ -385,7 +355,7 @@ impl CudaDevice {
         let mut columns = Vec::with_capacity(self.resident.outputs.len());
         let mut end = 0;
         for block in &self.resident.outputs {
-            let (rows, length) = returned(block, leg);
+            let (rows, length) = leg.returned(block);
             let storage = Storage::Fixed(Box::new(bytes.slice(end..end + length)));
             let column = Column::new(block.datatype, block.shape(rows), block.batch_axis, storage);
             columns.push(column.ok_or_else(|| Error::new(Code::Internal, "an output is not whole"))?);
@@ -402,60 +372,6 @@ impl CudaDevice {
         let next = self.next();
         &mut self.legs[next]
     }
-}
-
-/// The rows of an output that go back, and their bytes: only those that live, where they are at the front.
-fn returned(block: &Block, leg: &Leg) -> (usize, usize) {
-    let rows = if block.outer == 1 { leg.rows } else { leg.bucket };
-    // No more than the buffer, whose size was computed so for the largest bucket.
-    (rows, block.bytes(rows).unwrap_or(0))
-}
-
-impl Leg {
-    fn new(memory: &Arc<Memory>, up: usize, down: usize) -> Result<Self, DriverError> {
-        let event = || memory.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
-        Ok(Self {
-            staging: Pinned::new(memory, up)?,
-            packed: Buffer::new(memory, up)?,
-            results: Buffer::new(memory, down)?,
-            returned: Pinned::new(memory, down)?,
-            events: Events {
-                begun: event()?,
-                uploaded: event()?,
-                started: event()?,
-                computed: event()?,
-                done: event()?,
-            },
-            rows: 0,
-            bucket: 0,
-            bytes_up: 0,
-            bytes_down: 0,
-        })
-    }
-
-    fn times(&self) -> Result<StageTimes, DriverError> {
-        let Events { begun, uploaded, started, computed, done } = &self.events;
-        let between = |from: &CudaEvent, to: &CudaEvent| {
-            from.elapsed_ms(to)
-                .map(|ms| Duration::try_from_secs_f32(ms.max(0.0) / 1000.0).unwrap_or_default())
-        };
-        Ok(StageTimes {
-            upload: between(begun, uploaded)?,
-            compute: between(started, computed)?,
-            download: between(computed, done)?,
-            bytes_up: self.bytes_up,
-            bytes_down: self.bytes_down,
-            padded_rows: self.bucket - self.rows,
-        })
-    }
-}
-
-/// What the driver calls when the download stream has come so far.
-unsafe extern "C" fn say(landed: *mut c_void) {
-    // SAFETY: `download` gave this pointer, and its target lives until the stream has ended.
-    let landed = unsafe { &*landed.cast::<Landed>() };
-    // There is room for all that may be under way.
-    let _ = landed.say.try_send(());
 }
 
 fn filled(memory: &Arc<Memory>, bytes: &[u8]) -> Result<Buffer, DriverError> {

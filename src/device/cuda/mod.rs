@@ -4,8 +4,10 @@
 //! lane has a [`CudaDevice`] of its own on it.
 
 mod compute;
+mod copying;
 mod device;
 mod kernels;
+mod leg;
 mod memory;
 mod preload;
 mod seats;
@@ -23,7 +25,7 @@ use kernels::Kernels;
 use memory::Memory;
 use utilization::Utilization;
 
-use super::{About, Resident, Unfit};
+use super::{About, CopyTimes, Resident, Unfit};
 use crate::error::{Code, Error};
 
 /// The CUDA version that the bindings and ONNX Runtime's provider are made for.
@@ -67,27 +69,15 @@ impl Gpu {
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
+    /// Looks at a GPU, without taking anything of it.
+    pub fn find(ordinal: usize) -> Result<About, Unfit> {
+        look(ordinal).map(|(_, about)| about)
+    }
+
     /// Looks for all that is needed and compiles the kernels, which are kept in `cache`.
     pub fn open(ordinal: usize, cache: Option<&Path>) -> Result<Self, Unfit> {
-        let count = Self::count()?;
-        let broken = |error: DriverError| Unfit::Broken { ordinal, why: said(&error) };
-        if ordinal >= count {
-            return Err(Unfit::NoDevice { ordinal, count });
-        }
-        let context = CudaContext::new(ordinal).map_err(broken)?;
-        let about = About {
-            ordinal,
-            name: context.name().map_err(broken)?,
-            compute_capability: context.compute_capability().map_err(broken)?,
-            driver: driver_version().map_err(broken)?,
-            memory: context.total_mem().map_err(broken)?,
-        };
-        if about.compute_capability < CAPABILITY {
-            let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
-            let (found, needed) = (version(about.compute_capability), version(CAPABILITY));
-            return Err(Unfit::OldDevice { ordinal, name: about.name, found, needed });
-        }
-        // SAFETY: as above, of CUDA's compiler.
+        let (context, about) = look(ordinal)?;
+        // SAFETY: a library of this name is CUDA's compiler, whose initialisers are harmless.
         if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
             return Err(Unfit::NoCompiler);
         }
@@ -96,6 +86,11 @@ impl Gpu {
         let utilization =
             context.uuid().ok().and_then(|uuid| Utilization::open(uuid.bytes.map(i8::cast_unsigned)));
         Ok(Self(Arc::new(Opened { about, memory: Memory::new(context), kernels, utilization })))
+    }
+
+    /// How fast bytes are copied to it, back, and on it.
+    pub fn copy_times(&self, bytes: usize) -> Result<CopyTimes, Error> {
+        copying::times(&self.0.memory, bytes).map_err(failed)
     }
 
     pub fn about(&self) -> &About {
@@ -129,6 +124,29 @@ fn driver_version() -> Result<i32, DriverError> {
     // SAFETY: the call writes one number, and may come before `cuInit`.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;
     Ok(version)
+}
+
+/// A GPU that this build can use.
+fn look(ordinal: usize) -> Result<(Arc<CudaContext>, About), Unfit> {
+    let count = Gpu::count()?;
+    let broken = |error: DriverError| Unfit::Broken { ordinal, why: said(&error) };
+    if ordinal >= count {
+        return Err(Unfit::NoDevice { ordinal, count });
+    }
+    let context = CudaContext::new(ordinal).map_err(broken)?;
+    let about = About {
+        ordinal,
+        name: context.name().map_err(broken)?,
+        compute_capability: context.compute_capability().map_err(broken)?,
+        driver: driver_version().map_err(broken)?,
+        memory: context.total_mem().map_err(broken)?,
+    };
+    if about.compute_capability < CAPABILITY {
+        let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+        let (found, needed) = (version(about.compute_capability), version(CAPABILITY));
+        return Err(Unfit::OldDevice { ordinal, name: about.name, found, needed });
+    }
+    Ok((context, about))
 }
 
 fn cuda_version(version: i32) -> String {
