@@ -15,7 +15,7 @@ use thalweg::clock::Clock;
 use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::Running;
 use thalweg::error::Result;
-use thalweg::lane::{Feed, Host, Lane, WarmUp};
+use thalweg::lane::{Feed, Host, Supervisor};
 use thalweg::metrics::Metrics;
 use thalweg::queue::{self, Draft, Memory, Places, Producer};
 use thalweg::reply::Mailbox;
@@ -59,9 +59,8 @@ fn start_lane(signature: &Signature) -> (Producer, Clock) {
         priority_levels: 1,
     };
     let feed = Feed::new(requests, policy, clock, Arc::clone(&metrics));
-    let pipeline = Box::new(Host::new(Cpu::new(signature, &[]), Box::new(Echo)));
-    let lane = Lane::new(feed, pipeline, clock, metrics);
-    lane.spawn("bench".into(), WarmUp::default()).expect("a thread");
+    let pipeline = Host::new(Cpu::new(signature, &[]), Box::new(Echo));
+    Supervisor::of_one(pipeline, feed, clock, metrics).start().expect("a thread");
     (producer, clock)
 }
 

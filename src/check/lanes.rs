@@ -12,8 +12,8 @@ use super::random::Random;
 use super::{Target, Verdict, Wrong};
 use crate::batcher::Policy;
 use crate::clock::Clock;
-use crate::error::Code;
-use crate::lane::{Feed, Lane, WarmUp};
+use crate::error::{Code, Error};
+use crate::lane::{Feed, Supervisor, WarmUp};
 use crate::metrics::Metrics;
 use crate::queue::{self, Draft, Memory, Places, Producer};
 use crate::reply::{Answer, Mailbox};
@@ -102,10 +102,16 @@ fn start(target: &Target, model: &Model, clock: Clock) -> Result<(Producer, Join
         priority_levels: 1,
     };
     let feed = Feed::new(requests, policy, clock, Arc::clone(&metrics));
-    let pipeline = model.on(target)?;
-    let warm_up = WarmUp::new(&model.signature, pipeline.rehearsal());
-    let thread = Lane::new(feed, pipeline, clock, metrics).spawn("lane-check".into(), warm_up)?;
-    Ok((producer, thread))
+    let mut only = Some(model.on(target)?);
+    let signature = model.signature.clone();
+    let make = move || {
+        let mut pipeline = only.take().ok_or_else(|| Error::new(Code::Internal, "a lane has failed"))?;
+        WarmUp::new(&signature, pipeline.rehearsal()).run(&mut *pipeline)?;
+        Ok(pipeline)
+    };
+    let (name, make) = ("lane-check".into(), Box::new(make));
+    // A lane that fails stays away, and its streams are refused.
+    Ok((producer, Supervisor { name, feed, make, clock, metrics }.start()?))
 }
 
 /// Wakes the thread that waits for answers.

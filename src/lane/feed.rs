@@ -9,7 +9,7 @@ use crate::batcher::{Batcher, Dropped, Entry, Next, Policy, Want};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error};
 use crate::metrics::ModelMetrics;
-use crate::queue::{Consumer, Request};
+use crate::queue::{Consumer, Request, Up};
 use crate::tensor::GroupKey;
 
 impl Entry for Request {
@@ -87,6 +87,11 @@ impl Feed {
         let state = State { batcher: Batcher::new(policy), idle: 0, closed: false };
         let bell = crossbeam_channel::bounded(1);
         Arc::new(Self { requests, state: Mutex::new(state), bell, clock, metrics })
+    }
+
+    /// A lane is at work, until what this gives is dropped.
+    pub(super) fn up(&self) -> Up {
+        self.requests.up()
     }
 
     /// The next batch for a lane with room. Until `patience` ends only a full one: the lane is still busy.

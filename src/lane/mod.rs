@@ -9,18 +9,18 @@ mod feed;
 mod pacing;
 mod pipeline;
 mod scheduling;
+mod supervisor;
 mod warmup;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::bounded;
 pub use cuda::Cuda;
 pub use feed::Feed;
 use feed::Taken;
 use pacing::Pacing;
 pub use pipeline::{Host, Landed, Pipeline};
+pub use supervisor::{Make, Supervisor};
 pub use warmup::WarmUp;
 
 use crate::batcher::Bisect;
@@ -31,7 +31,7 @@ use crate::queue::Request;
 use crate::reply::Wakes;
 use crate::tensor::{BatchOutput, Rows};
 
-pub struct Lane {
+struct Lane {
     feed: Arc<Feed>,
     pipeline: Box<dyn Pipeline>,
     clock: Clock,
@@ -51,12 +51,7 @@ struct Flight {
 }
 
 impl Lane {
-    pub fn new(
-        feed: Arc<Feed>,
-        pipeline: Box<dyn Pipeline>,
-        clock: Clock,
-        metrics: Arc<ModelMetrics>,
-    ) -> Self {
+    fn new(feed: Arc<Feed>, pipeline: Box<dyn Pipeline>, clock: Clock, metrics: Arc<ModelMetrics>) -> Self {
         let flights = VecDeque::with_capacity(pipeline.depth());
         Self {
             feed,
@@ -69,26 +64,7 @@ impl Lane {
         }
     }
 
-    /// Starts the lane's thread and waits until it is warm. It ends when its queue has no producer left and is empty.
-    pub fn spawn(mut self, name: String, warm_up: WarmUp) -> Result<JoinHandle<()>> {
-        let (ready, warm) = bounded(1);
-        let work = move || {
-            scheduling::yield_to_others();
-            // Here and not before: what a device captures while it warms up may belong to this thread.
-            let result = warm_up.run(&mut *self.pipeline);
-            let go = result.is_ok();
-            if ready.send(result).is_ok() && go {
-                self.work();
-            }
-        };
-        let cannot =
-            |why: &str| Error::new(Code::Internal, format!("the lane's thread cannot be started: {why}"));
-        let thread = thread::Builder::new().name(name).spawn(work);
-        let thread = thread.map_err(|error| cannot(&error.to_string()))?;
-        warm.recv().map_err(|_| cannot("it ended while it was warming up"))??;
-        Ok(thread)
-    }
-
+    /// Works until its queue has no producer left and is empty.
     fn work(mut self) {
         loop {
             if self.pipeline.landings().try_recv().is_ok() {

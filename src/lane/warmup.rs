@@ -27,8 +27,8 @@ impl WarmUp {
         Self(batch_sizes.into_iter().map(|rows| Zeros::new(signature, rows)).collect())
     }
 
-    pub(super) fn run(self, pipeline: &mut dyn Pipeline) -> Result<()> {
-        self.0.into_iter().try_for_each(|zeros| zeros.run(pipeline))
+    pub fn run(&self, pipeline: &mut dyn Pipeline) -> Result<()> {
+        self.0.iter().try_for_each(|zeros| zeros.run(pipeline))
     }
 }
 
@@ -57,7 +57,7 @@ impl Zeros {
         Self { key: GroupKey(key), rows, each, payloads }
     }
 
-    fn run(self, pipeline: &mut dyn Pipeline) -> Result<()> {
+    fn run(&self, pipeline: &mut dyn Pipeline) -> Result<()> {
         pipeline.begin(self.rows, &self.key)?;
         for _ in 0..self.rows / self.each {
             pipeline.put(self.each, &self.payloads, Some(Slot::NOBODYS))?;

@@ -29,6 +29,8 @@ pub(crate) const SKIPPED: &str = "thalweg_requests_skipped_total";
 pub(crate) const STREAMS_OPEN: &str = "thalweg_streams_open";
 pub(crate) const STREAM_SLOTS: &str = "thalweg_stream_slots";
 pub(crate) const FAILED_RUNS: &str = "thalweg_failed_runs_total";
+pub(crate) const LANES: &str = "thalweg_lanes";
+pub(crate) const LANE_FAILURES: &str = "thalweg_lane_failures_total";
 pub(crate) const MODEL_INFO: &str = "thalweg_model_info";
 pub(crate) const BUILD_INFO: &str = "thalweg_build_info";
 pub(crate) const CONNECTIONS: &str = "thalweg_connections";
@@ -135,6 +137,11 @@ fn describe() {
     describe_gauge!(STREAMS_OPEN, Unit::Count, "Streams that hold a slot of a model's state");
     describe_gauge!(STREAM_SLOTS, Unit::Count, "Slots for streams that a model has");
     describe_counter!(FAILED_RUNS, "Runs that failed; a failed batch is run again in halves");
+    describe_gauge!(LANES, Unit::Count, "Instances of a model that are at work");
+    describe_counter!(
+        LANE_FAILURES,
+        "Instances that failed (a panic); each is started again, ten times a minute at most"
+    );
     describe_gauge!(MODEL_INFO, "A served model and its settings; always 1");
     describe_gauge!(BUILD_INFO, "The server's version; always 1");
     describe_gauge!(CONNECTIONS, Unit::Count, "Open WebSocket connections, by endpoint");

@@ -9,8 +9,8 @@ use ::metrics::{Counter, Gauge, Histogram};
 use parking_lot::Mutex;
 
 use super::{
-    BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, MODEL_INFO, Metrics, OnDevice, QUEUE_DEPTH, QUEUE_SECONDS,
-    REQUEST_SECONDS, REQUESTS, SKIPPED, STREAM_SLOTS, STREAMS_OPEN,
+    BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, LANE_FAILURES, LANES, MODEL_INFO, Metrics, OnDevice,
+    QUEUE_DEPTH, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS, SKIPPED, STREAM_SLOTS, STREAMS_OPEN,
 };
 use crate::error::Code;
 
@@ -44,6 +44,8 @@ pub struct ModelMetrics {
     request: Histogram,
     failed_runs: Counter,
     skipped: Counter,
+    lane_failures: Counter,
+    pub lanes: Gauge,
     pub queue_depth: Gauge,
     /// Streams open, and slots; only of models with state.
     streams: OnceLock<[Gauge; 2]>,
@@ -116,6 +118,8 @@ impl ModelMetrics {
             request: ::metrics::histogram!(REQUEST_SECONDS, &labels),
             failed_runs: ::metrics::counter!(FAILED_RUNS, &labels),
             skipped: ::metrics::counter!(SKIPPED, &labels),
+            lane_failures: ::metrics::counter!(LANE_FAILURES, &labels),
+            lanes: ::metrics::gauge!(LANES, &labels),
             queue_depth: ::metrics::gauge!(QUEUE_DEPTH, &labels),
             streams: OnceLock::new(),
             on_device: OnceLock::new(),
@@ -207,6 +211,11 @@ impl ModelMetrics {
     /// A request was not run, as its client had left.
     pub fn skipped(&self) {
         self.skipped.increment(1);
+    }
+
+    /// A lane has failed.
+    pub fn lane_failed(&self) {
+        self.lane_failures.increment(1);
     }
 
     pub fn run_failed(&self) {

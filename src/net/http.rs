@@ -115,12 +115,12 @@ async fn respond(
         }
         _ if !reads => Err(Error::new(Code::MethodNotAllowed, "this path is read with GET").into()),
         Route::Health => {
-            state.registry()?;
+            state.ready()?;
             Ok(json_reply(Bytes::from_static(br#"{"health":"true"}"#)))
         }
         Route::Live => Ok(json_reply(Bytes::from_static(br#"{"live":true}"#))),
         Route::Ready => {
-            state.registry()?;
+            state.ready()?;
             Ok(json_reply(Bytes::from_static(br#"{"ready":true}"#)))
         }
         Route::Server => Ok(value_reply(&admin::server_metadata())),
@@ -133,8 +133,9 @@ async fn respond(
         Route::Model { model, version, what } => {
             let registry = state.registry()?;
             let served = registry.get(model, version.as_deref())?;
-            if *what == ModelRoute::Ready && !served.is_open() {
-                return Err(Error::new(Code::ModelNotReady, "the model's instances have ended").into());
+            if *what == ModelRoute::Ready && !served.is_ready() {
+                let message = "an instance of the model has failed and is not back yet";
+                return Err(Error::new(Code::ModelNotReady, message).into());
             }
             Ok(value_reply(&tell(registry, served, *what)))
         }

@@ -75,6 +75,18 @@ impl State {
         self.registry.get().ok_or_else(|| Error::new(Code::ModelNotReady, "the models are still loading"))
     }
 
+    /// Whether all models are at work.
+    pub fn ready(&self) -> Result<()> {
+        match self.registry()?.all().find(|served| !served.is_ready()) {
+            Some(served) => {
+                let message =
+                    format!("an instance of model '{}' has failed and is not back yet", served.name);
+                Err(Error::new(Code::ModelNotReady, message))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// From now on the server is ready.
     pub fn serve(&self, registry: Registry) {
         let _ = self.registry.set(registry);
@@ -97,6 +109,7 @@ impl State {
         self.metrics.net.memory.set(gauge(self.memory.used()));
         for served in self.registry.get().into_iter().flat_map(Registry::all) {
             served.metrics.queue_depth.set(gauge(served.depth()));
+            served.metrics.lanes.set(gauge(served.lanes()));
             if let Some(streams) = &served.streams {
                 served.metrics.streams(gauge(streams.open_count()), gauge(streams.capacity()));
             }

@@ -5,7 +5,7 @@
 //! a producer sends and then looks at it. Whoever comes second sees the other's step, so no request stays.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Receiver;
 
@@ -18,26 +18,44 @@ pub struct Consumer {
     pub(super) end: End,
 }
 
-/// Whether the consumer has gone.
+/// Whether the consumer has gone, and how many lanes are at work.
 #[derive(Clone, Default)]
-pub(super) struct End(Arc<AtomicBool>);
+pub(super) struct End(Arc<(AtomicBool, AtomicUsize)>);
+
+/// A lane is at work, until this is dropped.
+pub struct Up(End);
 
 impl Consumer {
     pub fn requests(&self) -> &Receiver<Request> {
         &self.requests
     }
+
+    pub fn up(&self) -> Up {
+        self.end.0.1.fetch_add(1, Ordering::SeqCst);
+        Up(self.end.clone())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.0.0.1.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.end.0.store(true, Ordering::SeqCst);
+        self.end.0.0.store(true, Ordering::SeqCst);
         refuse_all(&self.requests);
     }
 }
 
 impl End {
     pub fn has_come(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    pub fn lanes(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
     }
 }
 

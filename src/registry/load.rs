@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file::{ModelFile, VersionPolicy};
 use super::gpus::{Gpus, Home};
-use super::instance::Instances;
+use super::instance::Blueprint;
 use super::{
     Derived, FieldError, ModelConfigError, Opened, Registry, RegistryError, Served, Stream, Telling,
     Versions, derive, open, state,
@@ -185,20 +185,20 @@ impl Loader {
         let keeps_state = !signature.states.is_empty();
         let (producers, feeds): (Vec<_>, Vec<_>) =
             (0..if keeps_state { instances } else { 1 }).map(|_| queue()).unzip();
-        let common = Instances {
-            name,
-            file,
-            model: &model,
-            signature: &signature,
-            constants: &constants,
-            windows: &windows,
+        let signature = Arc::new(signature);
+        let blueprint = Arc::new(Blueprint {
+            name: name.to_owned(),
+            file: file.clone(),
+            model,
+            signature: Arc::clone(&signature),
+            constants,
+            windows: windows.into(),
             capacity: seats.div_ceil(instances),
-            clock: self.clock,
-            metrics: &metrics,
-        };
+        });
         let mut graphs = false;
         for (index, (home, feed)) in homes.iter().zip(feeds.iter().cycle()).enumerate() {
-            graphs |= common.start(index, home, feed).map_err(|error| cannot(error.to_string()))?;
+            let started = blueprint.start(index, home, feed, self.clock, &metrics);
+            graphs |= started.map_err(|error| cannot(error.to_string()))?;
         }
         let on_gpus = homes.iter().filter(|home| matches!(home, Home::Gpu(_))).count();
         let device = match on_gpus {
@@ -207,7 +207,6 @@ impl Loader {
             _ => "cpu and cuda",
         };
         metrics.info(signature.max_batch_size, instances, device, graphs);
-        let signature = Arc::new(signature);
         let sequences = file.sequence_batching.as_ref();
         let streams = sequences.map(|file| Streams::new(instances, file.max_candidate_sequences));
         let sequences = sequences.zip(streams.as_ref()).map(|(file, streams)| {

@@ -55,6 +55,16 @@ impl Served {
         self.producers.iter().all(Producer::is_open)
     }
 
+    /// Whether every queue has a lane at work.
+    pub fn is_ready(&self) -> bool {
+        self.producers.iter().all(|producer| producer.is_open() && producer.lanes() > 0)
+    }
+
+    /// Lanes at work.
+    pub fn lanes(&self) -> usize {
+        self.producers.iter().map(Producer::lanes).sum()
+    }
+
     /// Requests that wait.
     pub fn depth(&self) -> usize {
         self.producers.iter().map(Producer::depth).sum()

@@ -13,7 +13,7 @@ use thalweg::clock::{Clock, Time};
 use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::Running;
 use thalweg::error::{Code, Error, Result};
-use thalweg::lane::{Feed, Host, Lane, WarmUp};
+use thalweg::lane::{Feed, Host, Supervisor};
 use thalweg::metrics::{Metrics, ModelMetrics};
 use thalweg::queue::{Draft, Memory, Places, Producer, channel};
 use thalweg::reply::{Answer, Mailbox};
@@ -130,9 +130,9 @@ impl Setup {
             let (sender, receiver) = unbounded();
             then.extend(self.guided.then_some(sender));
             let fake = Fake { lane, started: start.clone(), then: receiver };
-            let pipeline = Box::new(Host::new(Cpu::new(&signature, &[]), Box::new(fake)));
-            let lane = Lane::new(Arc::clone(&feed), pipeline, clock, Arc::clone(&model_metrics));
-            lanes.push(lane.spawn("lane".into(), WarmUp::default()).unwrap());
+            let pipeline = Host::new(Cpu::new(&signature, &[]), Box::new(fake));
+            let lane = Supervisor::of_one(pipeline, Arc::clone(&feed), clock, Arc::clone(&model_metrics));
+            lanes.push(lane.start().unwrap());
         }
         let producer = Some(producer);
         Model { producer, places, memory, clock, metrics, model_metrics, started, then, lanes }
@@ -167,7 +167,8 @@ impl Model {
         // Each lane's engine holds a sender: the channel closes with the last of them.
         let last = std::iter::repeat_with(|| self.started.recv_timeout(STUCK)).find_map(Result::err);
         assert_eq!(last, Some(RecvTimeoutError::Disconnected), "a lane does not end");
-        self.lanes.drain(..).filter_map(|lane| lane.join().err()).count()
+        self.lanes.drain(..).for_each(|lane| lane.join().unwrap());
+        usize::try_from(self.count("thalweg_lane_failures_total")).unwrap()
     }
 
     /// A counter's value, 0 if it was never counted.

@@ -9,7 +9,7 @@ use smallvec::smallvec;
 use thalweg::batcher::Policy;
 use thalweg::clock::Clock;
 use thalweg::error::{Code, Error, Result};
-use thalweg::lane::{Feed, Landed, Lane, Pipeline, WarmUp};
+use thalweg::lane::{Feed, Landed, Pipeline, Supervisor};
 use thalweg::metrics::Metrics;
 use thalweg::queue::{Memory, Places, Producer, channel};
 use thalweg::streams::Slot;
@@ -55,6 +55,7 @@ impl Pipeline for Remote {
     }
 
     fn launch(&mut self) -> Result<()> {
+        assert!(!self.values.contains(&PANIC), "the launch panics, as told");
         if self.values.contains(&POISON) {
             return Err(Error::new(Code::InferenceFailed, "poison"));
         }
@@ -79,6 +80,9 @@ impl Pipeline for Remote {
     }
 }
 
+/// A run that sees it panics.
+const PANIC: i64 = 667;
+
 struct Device {
     producer: Option<Producer>,
     clock: Clock,
@@ -87,6 +91,7 @@ struct Device {
     lane: JoinHandle<()>,
     memory: Memory,
     client: Client,
+    metrics: Arc<Metrics>,
 }
 
 impl Device {
@@ -100,14 +105,19 @@ impl Device {
             max_queue_delay: std::time::Duration::ZERO,
             priority_levels: 1,
         };
-        let metrics = Metrics::new().unwrap().model("remote", "1");
+        let all_metrics = Metrics::new().unwrap();
+        let metrics = all_metrics.model("remote", "1");
         let feed = Feed::new(requests, policy, clock, Arc::clone(&metrics));
         let ((launch, launched), (land, landings)) = (unbounded(), unbounded());
-        let remote = Remote { depth, values: vec![], flying: VecDeque::new(), launched: launch, landings };
-        let lane = Lane::new(feed, Box::new(remote), clock, metrics);
-        let lane = lane.spawn("remote".into(), WarmUp::default()).unwrap();
+        let make = move || -> Result<Box<dyn Pipeline>> {
+            let (launched, landings) = (launch.clone(), landings.clone());
+            Ok(Box::new(Remote { depth, values: vec![], flying: VecDeque::new(), launched, landings }))
+        };
+        let supervisor =
+            Supervisor { name: "remote".into(), feed, make: Box::new(make), clock, metrics: metrics.clone() };
+        let lane = supervisor.start().unwrap();
         let client = Client::new(64);
-        Self { producer: Some(producer), clock, launched, land, lane, memory, client }
+        Self { producer: Some(producer), clock, launched, land, lane, memory, client, metrics: all_metrics }
     }
 
     fn ask(&mut self, values: &[i64]) {
@@ -202,6 +212,42 @@ fn a_poisonous_request_fails_alone_while_others_are_under_way() {
     let answers = "0: [2], 1: [4], 2: [6], 3: [8], 4: inference_failed, 5: [10]";
     assert_eq!(device.client.answers(6), answers);
     assert_eq!(device.end(), 0);
+}
+
+#[test]
+fn a_lane_that_panics_is_started_again_and_serves_what_waits() {
+    let mut device = Device::start(2);
+    assert_eq!(device.producer.as_ref().unwrap().lanes(), 1);
+    device.ask(&[1]);
+    device.launched();
+    device.ask(&[2]);
+    device.launched();
+    device.ask(&[PANIC]);
+    device.land();
+    // The batch that was under way is lost with the lane, and so is the one that made it panic.
+    assert_eq!(device.client.answers(3), "0: [2], 1: internal, 2: internal");
+    device.ask(&[3]);
+    assert_eq!(device.launched(), [3]);
+    assert_eq!(device.producer.as_ref().unwrap().lanes(), 1);
+    device.land();
+    assert_eq!(device.client.answers(1), "3: [6]");
+    let told = device.metrics.render();
+    assert!(told.contains("thalweg_lane_failures_total{model=\"remote\",version=\"1\"} 1"), "{told}");
+    assert_eq!(device.end(), 0);
+}
+
+#[test]
+fn a_lane_that_always_panics_stays_away_in_the_end() {
+    let mut device = Device::start(1);
+    device.ask(&[PANIC; 64]);
+    let mut codes = Vec::new();
+    while codes.len() < 64 {
+        codes.extend(device.client.wait().into_iter().map(|(_, answer)| answer.unwrap_err()));
+    }
+    let (panicked, refused) = codes.split_at(codes.partition_point(|&code| code == Code::Internal));
+    assert!(panicked.len() >= 11 && refused.iter().all(|&code| code == Code::ModelNotReady), "{codes:?}");
+    assert_eq!(device.producer.as_ref().unwrap().lanes(), 0);
+    device.lane.join().unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use thalweg::batcher::Policy;
 use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::Running;
-use thalweg::lane::{Feed, Host, Lane, WarmUp};
+use thalweg::lane::{Feed, Host, Supervisor};
 use thalweg::net::State;
 use thalweg::queue::{self, Places};
 use thalweg::registry::file::{BytesFile, ModelFile, StreamFile};
@@ -102,9 +102,8 @@ impl Fake {
         let metrics = state.metrics.model(name, "1");
         let (producer, requests) = queue::channel(Places::new(max_queue_size), state.memory.clone());
         let feed = Feed::new(requests, policy, state.clock, Arc::clone(&metrics));
-        let pipeline = Box::new(Host::new(Cpu::new(&signature, &[stream.window()]), Box::new(engine)));
-        let lane = Lane::new(feed, pipeline, state.clock, Arc::clone(&metrics));
-        let lane = lane.spawn(format!("fake-{name}"), WarmUp::default()).unwrap();
+        let pipeline = Host::new(Cpu::new(&signature, &[stream.window()]), Box::new(engine));
+        let lane = Supervisor::of_one(pipeline, feed, state.clock, Arc::clone(&metrics)).start().unwrap();
         let served = Served {
             name: name.to_owned(),
             version: 1,
