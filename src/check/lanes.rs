@@ -130,7 +130,7 @@ fn answers(mailbox: &Mailbox<Step>, asked: usize, clock: Clock) -> Verdict {
     let mut count = 0;
     while count < asked {
         let mut ready: Vec<(Step, Answer)> = Vec::new();
-        if let Poll::Pending = mailbox.poll_answers(&mut Context::from_waker(&waker), &mut ready) {
+        if mailbox.poll_answers(&mut Context::from_waker(&waker), &mut ready).is_pending() {
             if clock.now() >= end {
                 return Err(format!("{count} of {asked} steps were answered").into());
             }

@@ -20,13 +20,14 @@ use super::connection::{Limits, serve};
 use super::keepalive::Keepalive;
 use super::stream::{Choices, SignalEndpoint, Source};
 use crate::clock::Clock;
+use crate::error::{Code, Error};
 use crate::metrics::Metrics;
 use crate::queue::{Consumer, Memory, Places, Request, channel};
 use crate::registry::file::ModelFile;
 use crate::registry::{Served, SignalStream, Stream};
 use crate::reply::Wakes;
 use crate::signal::{Encoding, Frames};
-use crate::streams::Streams;
+use crate::streams::{Slot, Streams};
 use crate::tensor::{
     BatchOutput, Column, DataType, Dim, GroupKey, Payload, Rows, Signature, Storage, TensorSpec,
 };
@@ -92,12 +93,18 @@ impl Talk {
     }
 
     /// Takes all steps that wait in the lane's queue, says which, and answers them.
-    fn run_lane(&self) -> String {
+    fn run_lane(&self, refusal: Option<Code>) -> String {
         let mut told = String::from("lane:");
         for request in self.lane.requests().try_iter() {
             let Request { payloads, slot, ticket, .. } = request;
             let [Payload::Signal(_, window)] = &payloads[..] else { panic!("a step is a window") };
-            write!(told, " {}#{}", window.escape_ascii(), slot.unwrap().generation).unwrap();
+            let Slot { generation, begun, .. } = slot.unwrap();
+            let first = if begun { "" } else { " anew" };
+            write!(told, " {}#{generation}{first}", window.escape_ascii()).unwrap();
+            if let Some(code) = refusal {
+                ticket.refuse(Error::new(code, "the lane refuses"));
+                continue;
+            }
             let storage = Storage::Fixed(Box::new(window.to_vec()));
             let column = Column::new(DataType::Uint8, smallvec![1, 2], Some(0), storage).unwrap();
             let output = Arc::new(BatchOutput { columns: vec![column] });

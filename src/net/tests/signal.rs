@@ -7,8 +7,10 @@ use expect_test::{Expect, expect};
 use fastwebsockets::OpCode;
 
 use super::{Keepalive, Talk};
+use crate::error::Code;
 
-/// Does what the script says, and tells what comes of each step. `run` has the lane answer what waits for it,
+/// Does what the script says, and tells what comes of each step. `run` has the lane answer what waits for it, `fail`
+/// and `lose` have it refuse that, because it failed or has no state for it any more,
 /// `!` sends a control message, `ping` a ping, `leave` ends the pipe, and anything else is signal.
 async fn check(window: usize, script: &[&str], expect: Expect) {
     let keepalive = Keepalive { interval: Duration::ZERO, idle: Duration::ZERO };
@@ -17,7 +19,9 @@ async fn check(window: usize, script: &[&str], expect: Expect) {
     for &step in script {
         writeln!(told, "{step}").unwrap();
         match step {
-            "run" => writeln!(told, "  {}", talk.run_lane()).unwrap(),
+            "run" => writeln!(told, "  {}", talk.run_lane(None)).unwrap(),
+            "fail" => writeln!(told, "  {}", talk.run_lane(Some(Code::Internal))).unwrap(),
+            "lose" => writeln!(told, "  {}", talk.run_lane(Some(Code::StateLost))).unwrap(),
             "ping" => talk.client.send(OpCode::Ping, b"?").await,
             "leave" => {
                 drop(std::mem::replace(&mut talk.client.pipe, tokio::io::duplex(1).0));
@@ -43,7 +47,7 @@ async fn one_step_is_in_flight_and_the_others_wait_in_order() {
     let expect = expect![[r#"
         abcdefg
         run
-          lane: ab#1
+          lane: ab#1 anew
           {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
         h
         run
@@ -69,7 +73,7 @@ async fn a_flood_fills_the_window_and_is_read_no_further() {
         abcdefgh
         ping
         run
-          lane: ab#1
+          lane: ab#1 anew
           {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
         run
           lane: cd#1
@@ -91,7 +95,7 @@ async fn a_flush_runs_the_rest_and_is_told_behind_it() {
         abc
         !flush
         run
-          lane: ab#1
+          lane: ab#1 anew
           {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
         run
           lane: c\xff#1
@@ -114,19 +118,41 @@ async fn a_reset_begins_anew_behind_what_came_before() {
         !reset
         fg
         run
-          lane: ab#1
+          lane: ab#1 anew
           {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
         run
           lane: cd#1
           {"type":"result","seq":1,"start_ms":2.0,"end_ms":4.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,100]}]}
           {"type":"reset"}
         run
-          lane: fg#2
+          lane: fg#2 anew
           {"type":"result","seq":2,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[102,103]}]}
         run
           lane:
     "#]];
     check(8, &["abcde", "!reset", "fg", "run", "run", "run", "run"], expect).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_state_is_lost_is_told_and_begins_anew() {
+    check(8, &["abcdefghij", "fail", "run", "fail", "lose", "run"], expect![[r#"
+        abcdefghij
+        fail
+          lane: ab#1 anew
+          {"type":"error","error":"the lane refuses","code":"internal","retryable":false}
+        run
+          lane: cd#1 anew
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":4.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,100]}]}
+        fail
+          lane: ef#1
+          {"type":"error","error":"the lane refuses","code":"internal","retryable":false}
+        lose
+          lane: gh#1
+          {"type":"error","error":"the lane refuses","code":"state_lost","retryable":false}
+        run
+          lane: ij#1 anew
+          {"type":"result","seq":4,"start_ms":8.0,"end_ms":10.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[105,106]}]}
+    "#]]).await;
 }
 
 #[tokio::test]
@@ -136,7 +162,7 @@ async fn a_close_answers_all_that_is_owed_first() {
         !close
         de
         run
-          lane: ab#1
+          lane: ab#1 anew
           {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
         run
           lane: c\xff#1
@@ -156,7 +182,7 @@ async fn an_unknown_control_is_refused_in_its_turn() {
         !sing
         cd
         run
-          lane: ab#1
+          lane: ab#1 anew
           {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
           {"type":"error","error":"a text message is {\"type\":\"flush\"}, {\"type\":\"reset\"} or {\"type\":\"close\"}","code":"unknown_control","retryable":false}
         run
@@ -173,7 +199,7 @@ async fn whoever_leaves_gives_the_slot_back_with_steps_in_flight() {
         leave
           ended 1006, 0 open
         run
-          lane: ab#1
+          lane: ab#1 anew
     "#]];
     check(8, &["abcdef", "leave", "run"], expect).await;
 }
