@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod device_check;
 mod health;
 mod log;
 mod models;
@@ -32,6 +33,8 @@ enum Command {
     /// Fetch, list and inspect models
     #[command(subcommand)]
     Models(models::Models),
+    /// Try a device: the checks that it must pass, how fast it copies, and how fast it runs the models
+    DeviceCheck(device_check::DeviceCheck),
     /// Ask a running server whether it is ready; exit 0 if so (for container health checks)
     Health(health::Health),
 }
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Models(models) => models.run(),
+        Command::DeviceCheck(check) => check.run(),
         Command::Health(health) => health.run(),
     };
     match result {

@@ -9,9 +9,19 @@
 
 #[cfg(feature = "cuda")]
 mod gpu;
+#[cfg(feature = "cuda")]
+mod onnx;
+#[cfg(feature = "cuda")]
+mod unfit;
+
+use std::path::{Path, PathBuf};
 
 use thalweg::check::{self, Target};
 use thalweg::clock::Clock;
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
 
 const SEEDS: u64 = 3;
 

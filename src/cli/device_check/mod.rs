@@ -1,0 +1,131 @@
+//! `thalweg device-check`: whether a device does what the server needs of it, and how fast.
+
+mod models;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::Failure;
+use crate::check::{self, Target};
+use crate::clock::Clock;
+use crate::device::cuda::Gpu;
+use crate::device::{About, CopyTimes, Unfit};
+use report::{Copy, Report};
+
+/// Bytes of the copies that are timed.
+const COPIED: usize = 64 << 20;
+
+#[derive(Args)]
+pub struct DeviceCheck {
+    /// What to check
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    device: Device,
+    /// Which GPU, where there are several
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    gpu: usize,
+    /// What the checks follow from
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    seed: u64,
+    /// Folders of models to run, if they are there
+    #[arg(
+        long,
+        env = "THALWEG_MODEL_REPOSITORY",
+        default_value = "models",
+        value_name = "FOLDER",
+        value_delimiter = ','
+    )]
+    model_repository: Vec<PathBuf>,
+    /// ONNX Runtime's shared library
+    #[arg(
+        long,
+        env = "THALWEG_ONNXRUNTIME",
+        default_value = "runtime/libonnxruntime.so.1.32.0",
+        value_name = "FILE"
+    )]
+    onnxruntime: PathBuf,
+    /// How far a GPU's results may be from the CPU's, relative to the greater or 1
+    #[arg(long, default_value_t = 1e-3, value_name = "NUMBER")]
+    tolerance: f64,
+    /// Where kernels are kept that were compiled for a GPU
+    #[arg(long, value_name = "FOLDER")]
+    kernel_cache: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Device {
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU, or nothing
+    Cuda,
+    /// An NVIDIA GPU if there is one, else the processor
+    Auto,
+}
+
+impl DeviceCheck {
+    pub fn run(self) -> Result<(), Failure> {
+        let clock = Clock::start();
+        let (gpus, none) = if self.device == Device::Cpu { (Vec::new(), None) } else { found() };
+        let target = match self.device {
+            Device::Cpu => Target::Cpu,
+            // Only a GPU that nothing can use is passed over.
+            Device::Auto if gpus.is_empty() => Target::Cpu,
+            Device::Auto | Device::Cuda => Target::Gpu(Gpu::open(self.gpu, self.kernel_cache.as_deref())?),
+        };
+        let mut report = Report::new(&target, self.seed, gpus, none.map(|unfit| unfit.to_string()));
+        report.checks(check::run(&target, self.seed, clock));
+        (report.copies, report.no_copies) = match copies(&target, clock) {
+            Ok(copies) => (copies, None),
+            Err(why) => (Vec::new(), Some(why.to_string())),
+        };
+        (report.models, report.no_models) = match models::run(&self, &target, clock) {
+            Ok(models) => (models, None),
+            Err(why) => (Vec::new(), Some(why.to_string())),
+        };
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            print!("{report}");
+        }
+        if report.passed() { Ok(()) } else { Err("not all checks passed".into()) }
+    }
+}
+
+/// The GPUs that can be used, and why there are no more of them.
+fn found() -> (Vec<About>, Option<Unfit>) {
+    let mut gpus = Vec::new();
+    loop {
+        match Gpu::find(gpus.len()) {
+            Ok(about) => gpus.push(about),
+            Err(Unfit::NoDevice { .. }) if !gpus.is_empty() => return (gpus, None),
+            Err(unfit) => return (gpus, Some(unfit)),
+        }
+    }
+}
+
+fn copies(target: &Target, clock: Clock) -> Result<Vec<Copy>, Failure> {
+    Ok(match target {
+        Target::Cpu => {
+            let (from, mut to) = (vec![1u8; COPIED], vec![0u8; COPIED]);
+            let copy = |_| {
+                let start = clock.now();
+                std::hint::black_box(&mut to).copy_from_slice(std::hint::black_box(&from));
+                clock.now() - start
+            };
+            let best = (0..5).map(copy).min().unwrap_or_default();
+            vec![Copy::new("host -> host", COPIED, best)]
+        }
+        Target::Gpu(gpu) => {
+            let CopyTimes { bytes, to_device, to_host, on_device } = gpu.copy_times(COPIED)?;
+            vec![
+                Copy::new("host -> device", bytes, to_device),
+                Copy::new("device -> host", bytes, to_host),
+                Copy::new("device -> device", bytes, on_device),
+            ]
+        }
+    })
+}

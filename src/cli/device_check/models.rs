@@ -1,0 +1,101 @@
+//! The models of a repository, run on the device that is checked.
+
+use super::report::{Model, Run};
+use super::{DeviceCheck, Failure};
+use crate::check::{Target, measure};
+use crate::clock::Clock;
+use crate::device::{Buckets, Cpu, Resident};
+use crate::engine::onnx::{OnnxModel, OnnxRuntime};
+use crate::engine::{Engine, Site};
+use crate::lane::{Cuda, Host, Pipeline};
+use crate::registry::file::ModelFile;
+use crate::registry::{Derived, Stream, derive, model_folders, open, read_model};
+use crate::tensor::{Dim, Signature};
+
+/// Larger batches are not timed.
+const LARGEST: usize = 64;
+
+/// Each model's times by batch size, and on a GPU whether it answers as the CPU does.
+pub(super) fn run(options: &DeviceCheck, target: &Target, clock: Clock) -> Result<Vec<Model>, Failure> {
+    let folders = model_folders(&options.model_repository)?;
+    let runtime = OnnxRuntime::load(&options.onnxruntime)?;
+    let mut models = Vec::new();
+    for (name, folder) in folders {
+        let (file, versions) = read_model(&folder)?;
+        for version in versions {
+            let model = open(&runtime, &folder, version, &file)?;
+            let derived = derive(model.graph(), &file);
+            let mut derived = derived.map_err(|error| format!("{name}: {}: {}", error.field, error.why))?;
+            fix(&mut derived.signature, &file);
+            let mut told = Model::new(&name, version);
+            if let Err(why) = one(&model, &derived, options, target, clock, &mut told) {
+                told.error = Some(why);
+            }
+            models.push(told);
+        }
+    }
+    Ok(models)
+}
+
+/// A window of a signal has one size, whatever the model could take.
+fn fix(signature: &mut Signature, file: &ModelFile) {
+    let stream = file.stream.as_ref().and_then(|stream| Stream::new(stream, signature).ok());
+    let (Some(Stream::Signal(signal)), Some(input)) = (stream, signature.inputs.first_mut()) else { return };
+    let batch = input.batch_axis;
+    let dims = input.dims.iter_mut().enumerate();
+    let dynamic = dims.filter(|(axis, dim)| **dim == Dim::Dynamic && Some(*axis) != batch);
+    for ((_, dim), &size) in dynamic.zip(&signal.key.0) {
+        *dim = Dim::Fixed(size);
+    }
+}
+
+fn one(
+    model: &OnnxModel,
+    derived: &Derived,
+    options: &DeviceCheck,
+    target: &Target,
+    clock: Clock,
+    told: &mut Model,
+) -> Result<(), String> {
+    let signature = &derived.signature;
+    let buckets = Buckets::new(signature.batch_limit().min(LARGEST), &[]);
+    let mut pipeline = start(target, model, derived, &buckets)?;
+    if let Target::Gpu(_) = target {
+        let mut cpu = start(&Target::Cpu, model, derived, &buckets)?;
+        let sizes = buckets.sizes();
+        let difference = measure::difference(&mut *pipeline, &mut *cpu, signature, sizes, options.seed)?;
+        told.difference = Some(difference);
+        if difference > options.tolerance {
+            told.error = Some(format!("its results differ from the CPU's by {difference:.1e}"));
+        }
+    }
+    let times = measure::run_times(&mut *pipeline, signature, buckets.sizes(), options.seed, clock)?;
+    told.runs = times.into_iter().map(|(rows, time)| Run::new(rows, time)).collect();
+    Ok(())
+}
+
+/// The model on a device, as a lane would have it.
+fn start(
+    target: &Target,
+    model: &OnnxModel,
+    Derived { signature, constants }: &Derived,
+    buckets: &Buckets,
+) -> Result<Box<dyn Pipeline>, String> {
+    let said = |error: crate::error::Error| error.to_string();
+    match target {
+        Target::Cpu => {
+            let model = model.start(signature, constants).map_err(said)?;
+            Ok(Box::new(Host::new(Cpu::new(signature, &[]), model)))
+        }
+        Target::Gpu(gpu) => {
+            let capacity = if signature.states.is_empty() { 0 } else { LARGEST };
+            let resident = Resident::new(signature, &[], buckets.clone(), 2, capacity)?;
+            let device = gpu.device(resident)?;
+            let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
+            let (ordinal, stream) = (gpu.about().ordinal, device.compute_stream());
+            let site = Site::Cuda { ordinal, stream, graphs: false };
+            let model = model.bind(site, signature, constants, &places).map_err(said)?;
+            Ok(Box::new(Cuda::new(device, model)))
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! ONNX Runtime on the CPU, in the memory of the emulated GPU: a lane's whole way through a device, with real models.
+//!
+//! Emulated addresses are the host's own. Only the order is not: the model does not run in the compute stream, which
+//! is waited for before each run.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use thalweg::device::cuda::Compute;
+use thalweg::device::{Buckets, Cpu, Resident};
+use thalweg::engine::onnx::OnnxRuntime;
+use thalweg::engine::{Bound, Engine, Site};
+use thalweg::error::Result;
+use thalweg::lane::{Cuda, Host, Landed, Pipeline};
+use thalweg::registry::{Derived, derive, open, read_model};
+use thalweg::streams::Slot;
+use thalweg::tensor::{DataType, Dim, GroupKey, Payload, Signature, TensorSpec};
+
+use crate::project;
+
+/// A model that runs where the device's work is known to be done.
+struct InTurn {
+    compute: Compute,
+    model: Box<dyn Bound>,
+}
+
+impl Bound for InTurn {
+    fn launch(&mut self, bucket: usize) -> Result<()> {
+        self.compute.wait()?;
+        self.model.launch(bucket)
+    }
+
+    fn replays_graphs(&self) -> bool {
+        false
+    }
+}
+
+/// The same model on the plain CPU and on the device, whose dynamic sizes beside the batch become `sizes`; of `kept`,
+/// an input and an output, the streams keep the state.
+fn pipelines(
+    runtime: &OnnxRuntime,
+    name: &str,
+    kept: Option<(&str, &str)>,
+    sizes: &[usize],
+    depth: usize,
+) -> (Signature, [Box<dyn Pipeline>; 2]) {
+    let folders = [project("tests/models/repository").join(name), project("models").join(name)];
+    let folder = folders.iter().find(|folder| folder.join("1/model.onnx").is_file());
+    let folder = folder.unwrap_or_else(|| panic!("there is no model {name}: run `make test-models models`"));
+    let mut file = read_model(folder).unwrap().0;
+    if let Some((input, output)) = kept {
+        let state = format!("state = [{{ input_name = '{input}', output_name = '{output}' }}]");
+        file.sequence_batching = Some(toml::from_str(&state).unwrap());
+    }
+    let model = open(runtime, folder, 1, &file).unwrap();
+    let Derived { mut signature, constants } = derive(model.graph(), &file).unwrap();
+    let cpu = Host::new(Cpu::new(&signature, &[]), model.start(&signature, &constants).unwrap());
+
+    signature.max_batch_size = signature.max_batch_size.min(LIMIT);
+    fix(&mut signature, sizes);
+    let buckets = Buckets::new(signature.batch_limit(), &[]);
+    let resident = Resident::new(&signature, &[], buckets.clone(), depth, STREAMS).unwrap();
+    let device = crate::gpu::gpu().device(resident).unwrap();
+    let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
+    let compute = device.compute();
+    let model = model.bind(Site::Host, &signature, &constants, &places).unwrap();
+    let gpu = Cuda::new(device, Box::new(InTurn { compute, model }));
+    (signature, [Box::new(cpu), Box::new(gpu)])
+}
+
+const LIMIT: usize = 8;
+const STREAMS: usize = 12;
+const BATCHES: usize = 200;
+
+/// Dimensions of the inputs that the model leaves open get these sizes; a state comes out as it goes in.
+fn fix(signature: &mut Signature, sizes: &[usize]) {
+    let mut sizes = sizes.iter();
+    for spec in &mut signature.inputs {
+        for (axis, dim) in spec.dims.iter_mut().enumerate() {
+            if *dim == Dim::Dynamic && spec.batch_axis != Some(axis) {
+                *dim = Dim::Fixed(*sizes.next().expect("a size for each dimension"));
+            }
+        }
+    }
+    for state in &mut signature.states {
+        state.output.dims.clone_from(&state.input.dims);
+    }
+}
+
+struct Step {
+    slot: Option<Slot>,
+    payloads: Vec<Payload>,
+}
+
+fn steps(random: &mut Rng, signature: &Signature) -> Vec<Step> {
+    let mut indices: Vec<_> = (0..STREAMS).collect();
+    random.shuffle(&mut indices);
+    let rows = random.usize(1..=signature.batch_limit());
+    let step = |&index: &usize| {
+        // Now and then a stream ends, and another has its slot.
+        let generation = 1 + u64::from(random.u8(..) < 20) + u64::from(random.u8(..) < 5);
+        let slot = (!signature.states.is_empty()).then_some(Slot { index, generation });
+        let payloads = signature.inputs.iter().map(|spec| Payload::Rows(row(random, spec))).collect();
+        Step { slot, payloads }
+    };
+    indices[..rows].iter().map(step).collect()
+}
+
+fn row(random: &mut Rng, spec: &TensorSpec) -> Bytes {
+    let count: usize =
+        spec.dims.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).product();
+    let number = |_| match spec.datatype {
+        DataType::Fp32 => (random.f32() * 2.0 - 1.0).to_le_bytes().to_vec(),
+        DataType::Int64 => random.i64(-9..=9).to_le_bytes().to_vec(),
+        other => panic!("no numbers of {other} here"),
+    };
+    (0..count).flat_map(number).collect()
+}
+
+fn launch(pipeline: &mut dyn Pipeline, steps: &[Step], key: &GroupKey) {
+    pipeline.begin(steps.len(), key).unwrap();
+    for step in steps {
+        pipeline.put(1, &step.payloads, step.slot).unwrap();
+    }
+    pipeline.launch().unwrap();
+}
+
+/// The bytes of every row of every output.
+fn land(pipeline: &mut dyn Pipeline, signature: &Signature, rows: usize) -> Vec<Vec<u8>> {
+    pipeline.landings().recv().unwrap();
+    let Landed { output, .. } = pipeline.land().unwrap();
+    let columns = &output.columns[..signature.outputs.len()];
+    let row = |row| {
+        columns.iter().flat_map(move |column| column.slice(row, 1).chunks()).flatten().copied().collect()
+    };
+    (0..rows).map(row).collect()
+}
+
+/// Equal bit for bit, also where a bucket has rows that the batch does not have.
+fn check(runtime: &OnnxRuntime, name: &str, kept: Option<(&str, &str)>, sizes: &[usize]) {
+    for depth in [1, 2] {
+        let (signature, [mut cpu, mut gpu]) = pipelines(runtime, name, kept, sizes, depth);
+        let key = GroupKey(sizes.iter().copied().collect());
+        let mut random = Rng::with_seed(7);
+        let mut under_way = VecDeque::new();
+        for batch in 0..BATCHES {
+            let steps = steps(&mut random, &signature);
+            launch(&mut *cpu, &steps, &key);
+            let expected = land(&mut *cpu, &signature, steps.len());
+            launch(&mut *gpu, &steps, &key);
+            under_way.push_back((batch, expected));
+            if under_way.len() == depth {
+                let (batch, expected) = under_way.pop_front().unwrap();
+                let found = land(&mut *gpu, &signature, expected.len());
+                assert_eq!(found, expected, "{name}, batch {batch} of {} rows", expected.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn models_compute_the_same_in_the_devices_memory() {
+    if !crate::gpu::emulated() {
+        return;
+    }
+    let library = project("runtime/libonnxruntime.so.1.32.0");
+    let runtime =
+        OnnxRuntime::load(&library).unwrap_or_else(|error| panic!("{error}; `make models` fetches it"));
+    check(&runtime, "accumulator", Some(("state", "state_out")), &[]);
+    check(&runtime, "accumulator_axis1", Some(("state", "state_out")), &[]);
+    check(&runtime, "mlp64", None, &[]);
+    check(&runtime, "silero_vad", None, &[576]);
+}
