@@ -19,7 +19,7 @@ or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench clean
 .PHONY: tools format lint dockerfiles python browser speech build models test-models unit-tests kernel-tests
-.PHONY: sanitized-tests emulator model-tests client-tests release
+.PHONY: sanitized-tests emulator device-tests model-tests client-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -32,7 +32,7 @@ serve: release
 	@exec $(RELEASE) serve $(ARGS)
 
 test: tools format lint python dockerfiles emulator build models test-models unit-tests kernel-tests sanitized-tests \
-		model-tests browser speech client-tests
+		device-tests model-tests browser speech client-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -56,6 +56,7 @@ format:
 lint:
 	$(announce)
 	@cargo clippy --all-targets --locked --quiet -- -D warnings $(call or_else,mend what clippy says above)
+	@cargo clippy --all-targets --locked --quiet --features cuda -- -D warnings $(call or_else,mend what clippy says above)
 
 python: $(VENV)
 
@@ -106,6 +107,17 @@ sanitized-tests:
 	@tests/emulator/build asan >/dev/null
 	@cargo test --locked --quiet --test kernels --config 'target."cfg(all())".runner = "$(abspath tests/emulator/sanitized)"' \
 		$(call or_else,a kernel goes beyond its memory or does what is undefined; see above)
+
+# The code for GPUs on an emulated one: as it is, with copies and kernels that take their time, and with
+# AddressSanitizer. NVRTC compiles the kernels; the emulated driver takes what it makes, and runs its own build of them.
+DEVICE_TESTS := cargo test --locked --quiet --features cuda --test device
+SANITIZED := --config 'target."cfg(all())".runner = "$(CURDIR)/tests/emulator/sanitized"'
+
+device-tests: $(VENV)
+	$(announce)
+	@export LD_LIBRARY_PATH="$(CURDIR)/$$(tests/emulator/build):$$(.venv/bin/python tests/find_nvrtc)" && \
+		$(DEVICE_TESTS) && EMULATED_GPU_DELAY=300 $(DEVICE_TESTS) -- gpu:: onnx:: && $(DEVICE_TESTS) $(SANITIZED) \
+		$(call or_else,what is said above is wrong on a GPU)
 
 model-tests: $(VENV)
 	$(announce)

@@ -1,7 +1,7 @@
 //! Two lanes with their queues and batchers, and a thousand streams that each keep their own state.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 

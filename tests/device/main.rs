@@ -14,11 +14,15 @@ mod onnx;
 #[cfg(feature = "cuda")]
 mod unfit;
 
+mod command;
+
+#[cfg(feature = "cuda")]
 use std::path::{Path, PathBuf};
 
 use thalweg::check::{self, Target};
 use thalweg::clock::Clock;
 
+#[cfg(feature = "cuda")]
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
