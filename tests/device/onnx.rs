@@ -13,7 +13,7 @@ use thalweg::engine::onnx::OnnxRuntime;
 use thalweg::engine::{Bound, Engine, Site};
 use thalweg::error::Result;
 use thalweg::lane::{Cuda, Host, Landed, Pipeline};
-use thalweg::registry::{Derived, derive, open, read_model};
+use thalweg::registry::{Derived, Opened, derive, open, read_model};
 use thalweg::streams::Slot;
 use thalweg::tensor::{DataType, Dim, GroupKey, Payload, Signature, TensorSpec};
 
@@ -53,7 +53,7 @@ fn pipelines(
         let state = format!("state = [{{ input_name = '{input}', output_name = '{output}' }}]");
         file.sequence_batching = Some(toml::from_str(&state).unwrap());
     }
-    let model = open(runtime, folder, 1, &file).unwrap();
+    let Opened { model, file, .. } = open(runtime, folder, 1, &file).unwrap();
     let Derived { mut signature, constants } = derive(model.graph(), &file).unwrap();
     let cpu = Host::new(Cpu::new(&signature, &[]), model.start(&signature, &constants).unwrap());
 
@@ -100,7 +100,7 @@ fn steps(random: &mut Rng, signature: &Signature) -> Vec<Step> {
     let step = |&index: &usize| {
         // Now and then a stream ends, and another has its slot.
         let generation = 1 + u64::from(random.u8(..) < 20) + u64::from(random.u8(..) < 5);
-        let slot = (!signature.states.is_empty()).then_some(Slot { index, generation });
+        let slot = (!signature.states.is_empty()).then_some(Slot { index, generation, begun: false });
         let payloads = signature.inputs.iter().map(|spec| Payload::Rows(row(random, spec))).collect();
         Step { slot, payloads }
     };
@@ -121,7 +121,10 @@ fn row(random: &mut Rng, spec: &TensorSpec) -> Bytes {
 fn launch(pipeline: &mut dyn Pipeline, steps: &[Step], key: &GroupKey) {
     pipeline.begin(steps.len(), key).unwrap();
     for step in steps {
-        pipeline.put(1, &step.payloads, step.slot).unwrap();
+        // A step goes on where its stream has a state.
+        let later = step.slot.map(|slot| Slot { begun: true, ..slot });
+        let slot = later.filter(|&slot| pipeline.holds(slot)).or(step.slot);
+        pipeline.put(1, &step.payloads, slot).unwrap();
     }
     pipeline.launch().unwrap();
 }

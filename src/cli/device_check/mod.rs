@@ -3,13 +3,14 @@
 mod models;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::Failure;
+use super::{Failure, runtime};
 use crate::check::{self, Target};
 use crate::clock::Clock;
+use crate::config::DeviceKind;
 use crate::device::cuda::Gpu;
 use crate::device::{About, CopyTimes, Unfit};
 use report::{Copy, Report};
@@ -20,8 +21,8 @@ const COPIED: usize = 64 << 20;
 #[derive(Args)]
 pub struct DeviceCheck {
     /// What to check
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    device: Device,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Auto)]
+    device: DeviceKind,
     /// Which GPU, where there are several
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     gpu: usize,
@@ -37,44 +38,32 @@ pub struct DeviceCheck {
         value_delimiter = ','
     )]
     model_repository: Vec<PathBuf>,
-    /// ONNX Runtime's shared library
-    #[arg(
-        long,
-        env = "THALWEG_ONNXRUNTIME",
-        default_value = "runtime/libonnxruntime.so.1.32.0",
-        value_name = "FILE"
-    )]
-    onnxruntime: PathBuf,
+    /// ONNX Runtime's shared library [default: the one that was fetched]
+    #[arg(long, env = "THALWEG_ONNXRUNTIME", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
     /// How far a GPU's results may be from the CPU's, relative to the greater or 1
     #[arg(long, default_value_t = 1e-3, value_name = "NUMBER")]
     tolerance: f64,
     /// Where kernels are kept that were compiled for a GPU
-    #[arg(long, value_name = "FOLDER")]
-    kernel_cache: Option<PathBuf>,
+    #[arg(long, env = "THALWEG_KERNEL_CACHE", default_value = "runtime/kernels", value_name = "FOLDER")]
+    kernel_cache: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Device {
-    /// The processor
-    Cpu,
-    /// An NVIDIA GPU, or nothing
-    Cuda,
-    /// An NVIDIA GPU if there is one, else the processor
-    Auto,
-}
-
 impl DeviceCheck {
     pub fn run(self) -> Result<(), Failure> {
         let clock = Clock::start();
-        let (gpus, none) = if self.device == Device::Cpu { (Vec::new(), None) } else { found() };
+        let library = runtime::library(self.onnxruntime.as_deref().unwrap_or(Path::new("")), self.device);
+        let (gpus, none) = if self.device == DeviceKind::Cpu { (Vec::new(), None) } else { found() };
         let target = match self.device {
-            Device::Cpu => Target::Cpu,
+            DeviceKind::Cpu => Target::Cpu,
             // Only a GPU that nothing can use is passed over.
-            Device::Auto if gpus.is_empty() => Target::Cpu,
-            Device::Auto | Device::Cuda => Target::Gpu(Gpu::open(self.gpu, self.kernel_cache.as_deref())?),
+            DeviceKind::Auto if gpus.is_empty() => Target::Cpu,
+            DeviceKind::Auto | DeviceKind::Cuda => {
+                Target::Gpu(Gpu::open(self.gpu, Some(&self.kernel_cache))?)
+            }
         };
         let mut report = Report::new(&target, self.seed, gpus, none.map(|unfit| unfit.to_string()));
         report.checks(check::run(&target, self.seed, clock));
@@ -82,7 +71,7 @@ impl DeviceCheck {
             Ok(copies) => (copies, None),
             Err(why) => (Vec::new(), Some(why.to_string())),
         };
-        (report.models, report.no_models) = match models::run(&self, &target, clock) {
+        (report.models, report.no_models) = match models::run(&self, &library, &target, clock) {
             Ok(models) => (models, None),
             Err(why) => (Vec::new(), Some(why.to_string())),
         };

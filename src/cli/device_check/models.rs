@@ -1,5 +1,7 @@
 //! The models of a repository, run on the device that is checked.
 
+use std::path::Path;
+
 use super::report::{Model, Run};
 use super::{DeviceCheck, Failure};
 use crate::check::{Target, measure};
@@ -7,28 +9,34 @@ use crate::clock::Clock;
 use crate::device::{Buckets, Cpu, Resident};
 use crate::engine::onnx::{OnnxModel, OnnxRuntime};
 use crate::engine::{Engine, Site};
-use crate::lane::{Cuda, Host, Pipeline};
+use crate::lane::{Cuda, Host, Pipeline, WarmUp};
 use crate::registry::file::ModelFile;
-use crate::registry::{Derived, Stream, derive, model_folders, open, read_model};
+use crate::registry::{Derived, Opened, Stream, derive, model_folders, open, read_model};
 use crate::tensor::{Dim, Signature};
 
 /// Larger batches are not timed.
 const LARGEST: usize = 64;
 
 /// Each model's times by batch size, and on a GPU whether it answers as the CPU does.
-pub(super) fn run(options: &DeviceCheck, target: &Target, clock: Clock) -> Result<Vec<Model>, Failure> {
+pub(super) fn run(
+    options: &DeviceCheck,
+    library: &Path,
+    target: &Target,
+    clock: Clock,
+) -> Result<Vec<Model>, Failure> {
     let folders = model_folders(&options.model_repository)?;
-    let runtime = OnnxRuntime::load(&options.onnxruntime)?;
+    let runtime = OnnxRuntime::load(library)?;
     let mut models = Vec::new();
     for (name, folder) in folders {
         let (file, versions) = read_model(&folder)?;
         for version in versions {
-            let model = open(&runtime, &folder, version, &file)?;
+            let Opened { model, file, .. } = open(&runtime, &folder, version, &file)?;
             let derived = derive(model.graph(), &file);
             let mut derived = derived.map_err(|error| format!("{name}: {}: {}", error.field, error.why))?;
             fix(&mut derived.signature, &file);
             let mut told = Model::new(&name, version);
-            if let Err(why) = one(&model, &derived, options, target, clock, &mut told) {
+            let graphs = file.optimization.cuda.graphs;
+            if let Err(why) = one(&model, &derived, options, graphs, target, clock, &mut told) {
                 told.error = Some(why);
             }
             models.push(told);
@@ -53,15 +61,20 @@ fn one(
     model: &OnnxModel,
     derived: &Derived,
     options: &DeviceCheck,
+    graphs: bool,
     target: &Target,
     clock: Clock,
     told: &mut Model,
 ) -> Result<(), String> {
     let signature = &derived.signature;
     let buckets = Buckets::new(signature.batch_limit().min(LARGEST), &[]);
-    let mut pipeline = start(target, model, derived, &buckets)?;
+    let mut pipeline = match start(target, model, derived, &buckets, graphs) {
+        // As the server does.
+        Err(_) if graphs => start(target, model, derived, &buckets, false)?,
+        pipeline => pipeline?,
+    };
     if let Target::Gpu(_) = target {
-        let mut cpu = start(&Target::Cpu, model, derived, &buckets)?;
+        let mut cpu = start(&Target::Cpu, model, derived, &buckets, false)?;
         let sizes = buckets.sizes();
         let difference = measure::difference(&mut *pipeline, &mut *cpu, signature, sizes, options.seed)?;
         told.difference = Some(difference);
@@ -80,6 +93,7 @@ fn start(
     model: &OnnxModel,
     Derived { signature, constants }: &Derived,
     buckets: &Buckets,
+    graphs: bool,
 ) -> Result<Box<dyn Pipeline>, String> {
     let said = |error: crate::error::Error| error.to_string();
     match target {
@@ -93,9 +107,11 @@ fn start(
             let device = gpu.device(resident)?;
             let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
             let (ordinal, stream) = (gpu.about().ordinal, device.compute_stream());
-            let site = Site::Cuda { ordinal, stream, graphs: false };
+            let site = Site::Cuda { ordinal, stream, graphs };
             let model = model.bind(site, signature, constants, &places).map_err(said)?;
-            Ok(Box::new(Cuda::new(device, model)))
+            let mut pipeline = Cuda::new(device, model);
+            WarmUp::new(signature, pipeline.rehearsal()).run(&mut pipeline).map_err(said)?;
+            Ok(Box::new(pipeline))
         }
     }
 }
