@@ -25,7 +25,7 @@ impl Echoes {
     fn new(target: &Target, random: &mut Random) -> Result<Self, Wrong> {
         let initial = random.bytes(WIDTH);
         let input = tensor("x", DataType::Uint8, &[], &[WIDTH]);
-        let model = Model::delay(input, vec![initial.clone()], STREAMS, STREAMS);
+        let model = Model::delay(&input, vec![initial.clone()], STREAMS, STREAMS);
         let pipeline = model.on(target)?;
         Ok(Self { model, pipeline, last: vec![initial; STREAMS], begun: vec![false; STREAMS] })
     }

@@ -46,7 +46,7 @@ pub(super) fn streams(target: &Target, random: &mut Random) -> Verdict {
     let clock = Clock::start();
     let initial = random.bytes(WIDTH);
     let input = tensor("x", DataType::Uint8, &[], &[WIDTH]);
-    let model = Model::delay(input, vec![initial.clone()], LIMIT, STREAMS);
+    let model = Model::delay(&input, vec![initial.clone()], LIMIT, STREAMS);
     let lanes: Vec<_> = (0..LANES).map(|_| start(target, &model, clock)).collect::<Result<_, _>>()?;
     let (producers, threads): (Vec<_>, Vec<_>) = lanes.into_iter().unzip();
     let mailboxes: Vec<_> = (0..LANES).map(|_| Mailbox::<Step>::new(STREAMS)).collect();

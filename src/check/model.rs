@@ -51,18 +51,31 @@ impl Model {
 
     /// Gives back what its one input was as many steps ago as there are initial states, the latest first; before
     /// that these.
-    pub(super) fn delay(input: TensorSpec, initial: Vec<Vec<u8>>, limit: usize, capacity: usize) -> Self {
+    pub(super) fn delay(input: &TensorSpec, initial: Vec<Vec<u8>>, limit: usize, capacity: usize) -> Self {
         let mut model = Self::echo(vec![input.clone()], limit);
-        let named = |name: String| TensorSpec { name, ..input.clone() };
-        let states = initial.into_iter().enumerate().map(|(index, initial)| StateSpec {
-            input: named(format!("s{index}")),
-            output: named(format!("t{index}")),
-            initial,
-        });
+        let states = initial.into_iter().enumerate().map(|(index, initial)| state(index, input, initial));
         model.signature.states = states.collect();
         // The output is the last state; the first state is the input, and every other the one before.
         let count = model.signature.states.len();
         model.wiring = std::iter::once(count).chain(0..count).collect();
+        model.capacity = capacity;
+        model
+    }
+
+    /// Gives back what each of its inputs was a step ago; before that its initial state.
+    pub(super) fn delays(
+        inputs: Vec<TensorSpec>,
+        initial: Vec<Vec<u8>>,
+        limit: usize,
+        capacity: usize,
+    ) -> Self {
+        let count = inputs.len();
+        let states = inputs.iter().zip(initial).enumerate();
+        let states = states.map(|(index, (input, initial))| state(index, input, initial)).collect();
+        let mut model = Self::echo(inputs, limit);
+        model.signature.states = states;
+        // Each output is a state, and each state an input.
+        model.wiring = (count..2 * count).chain(0..count).collect();
         model.capacity = capacity;
         model
     }
@@ -118,6 +131,11 @@ pub(super) fn sizes(spec: &TensorSpec) -> (usize, usize) {
         }
     }
     (outer, inner)
+}
+
+fn state(index: usize, like: &TensorSpec, initial: Vec<u8>) -> StateSpec {
+    let named = |name: String| TensorSpec { name, ..like.clone() };
+    StateSpec { input: named(format!("s{index}")), output: named(format!("t{index}")), initial }
 }
 
 fn broken(flag: &AtomicBool) -> Result<()> {

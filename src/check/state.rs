@@ -2,21 +2,75 @@
 
 use std::collections::VecDeque;
 
-use super::model::{Model, Request, land, launch, tensor};
+use super::model::{Model, Request, land, launch, sizes, tensor};
 use super::random::Random;
 use super::{Target, Verdict};
 use crate::streams::Slot;
-use crate::tensor::{DataType, Payload};
+use crate::tensor::{DataType, Payload, TensorSpec};
+
+const DATATYPES: &[DataType] = &[DataType::Uint8, DataType::Fp16, DataType::Fp32, DataType::Int64];
 
 pub(super) fn streams(target: &Target, random: &mut Random) -> Verdict {
-    for before in [&[][..], &[2], &[3, 1]] {
+    // Dimensions before the batch.
+    const BEFORE: &[&[usize]] = &[&[], &[2], &[3, 1]];
+    let spec = |name: &str, before: &[usize], random: &mut Random| {
+        let (datatype, size) = (random.one_of(DATATYPES), random.one_of(&[1, 5, 16, 33]));
+        tensor(name, datatype, before, &[size])
+    };
+    for before in BEFORE {
         for states in 1..=3 {
-            let datatype = random.one_of(&[DataType::Uint8, DataType::Fp32, DataType::Int64]);
-            let size = random.one_of(&[1, 5, 16, 33]);
-            schedule(target, random, (datatype, before, size), states)?;
+            let input = spec("x", before, random);
+            schedule(target, random, &Delay::InRow(input, states))?;
         }
     }
+    // States of all kinds in one model.
+    for _ in 0..3 {
+        let input = |(index, before): (usize, &&[usize])| spec(&format!("x{index}"), before, random);
+        let inputs = BEFORE.iter().enumerate().map(input).collect();
+        schedule(target, random, &Delay::SideBySide(inputs))?;
+    }
     Ok(())
+}
+
+/// What a model delays.
+enum Delay {
+    /// One input, by so many steps.
+    InRow(TensorSpec, usize),
+    /// Each input by one step.
+    SideBySide(Vec<TensorSpec>),
+}
+
+impl Delay {
+    fn inputs(&self) -> &[TensorSpec] {
+        match self {
+            Self::InRow(input, _) => std::slice::from_ref(input),
+            Self::SideBySide(inputs) => inputs,
+        }
+    }
+
+    /// Each state's spec.
+    fn states(&self) -> Vec<&TensorSpec> {
+        match self {
+            Self::InRow(input, count) => vec![input; *count],
+            Self::SideBySide(inputs) => inputs.iter().collect(),
+        }
+    }
+
+    /// Of the inputs and the states: the outputs, and the states behind the step.
+    fn step(&self, x: Vec<Vec<u8>>, states: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        match self {
+            Self::InRow(_, count) => {
+                let output = states.last().cloned();
+                (output.into_iter().collect(), x.into_iter().chain(states).take(*count).collect())
+            }
+            Self::SideBySide(_) => (states, x),
+        }
+    }
+}
+
+fn width(spec: &TensorSpec) -> usize {
+    let (outer, inner) = sizes(spec);
+    outer * inner
 }
 
 /// What a slot holds, as the rules say: a new generation begins anew, and an older one has no say any more.
@@ -24,22 +78,17 @@ struct Row {
     generation: u64,
     /// A step of this generation has run.
     kept: bool,
-    /// The latest first.
     states: Vec<Vec<u8>>,
 }
 
-/// Streams that come, go on and end at random, in a model that delays by so many steps.
-fn schedule(
-    target: &Target,
-    random: &mut Random,
-    (datatype, before, size): (DataType, &[usize], usize),
-    states: usize,
-) -> Verdict {
-    let width = before.iter().product::<usize>() * size * datatype.size().unwrap_or(1);
+/// Streams that come, go on and end at random.
+fn schedule(target: &Target, random: &mut Random, delay: &Delay) -> Verdict {
     let (limit, capacity) = (random.within(1, 8), random.within(8, 20));
-    let initial: Vec<_> = (0..states).map(|_| random.bytes(width)).collect();
-    let input = tensor("x", datatype, before, &[size]);
-    let mut model = Model::delay(input, initial.clone(), limit, capacity);
+    let initial: Vec<_> = delay.states().into_iter().map(|spec| random.bytes(width(spec))).collect();
+    let mut model = match delay {
+        Delay::InRow(input, _) => Model::delay(input, initial.clone(), limit, capacity),
+        Delay::SideBySide(inputs) => Model::delays(inputs.clone(), initial.clone(), limit, capacity),
+    };
     model.buckets = random.one_of(&[vec![], vec![limit]]);
     let mut pipeline = model.on(target)?;
     let fresh = |generation| Row { generation, kept: false, states: initial.clone() };
@@ -69,12 +118,12 @@ fn schedule(
                 continue;
             }
             let found = if slot.begun { row.states.clone() } else { initial.clone() };
-            let x = random.bytes(width);
-            let last = found.last().cloned().unwrap_or_default();
-            let kept = std::iter::once(x.clone()).chain(found).take(states).collect();
+            let x: Vec<_> = delay.inputs().iter().map(|spec| random.bytes(width(spec))).collect();
+            let payloads = x.iter().map(|x| Payload::Rows(x.clone().into())).collect();
+            let (outputs, kept) = delay.step(x, found);
             next.push((slot, kept));
-            let payloads = vec![Payload::Rows(x.into())];
-            batch.push(Request { rows: 1, payloads, slot: Some(slot), expected: vec![vec![last]] });
+            let expected = outputs.into_iter().map(|output| vec![output]).collect();
+            batch.push(Request { rows: 1, payloads, slot: Some(slot), expected });
         }
         for (Slot { index, generation, .. }, kept) in next {
             if generation == rows[index].generation && generation != 0 {

@@ -132,6 +132,10 @@ impl Compute {
     pub fn wait(&self) -> Result<()> {
         match self.0 {}
     }
+
+    pub fn is_idle(&self) -> Result<bool> {
+        match *self {}
+    }
 }
 
 impl Copies {

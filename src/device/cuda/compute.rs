@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::CudaStream;
+use cudarc::driver::{CudaStream, DriverError, sys};
 
 use super::failed;
 use super::memory::{self, Buffer};
@@ -16,6 +16,16 @@ impl Compute {
     /// Waits until it has done all that it was given.
     pub fn wait(&self) -> Result<()> {
         self.0.synchronize().map_err(failed)
+    }
+
+    /// Whether it has done all that it was given.
+    pub fn is_idle(&self) -> Result<bool> {
+        // SAFETY: the stream is there for as long as this is.
+        match unsafe { sys::cuStreamQuery(self.0.cu_stream()) }.result() {
+            Ok(()) => Ok(true),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 
