@@ -79,12 +79,15 @@ fn memory_that_is_not_there_is_an_error() {
 /// In the middle of everything the device fails for good: whoever waits is told.
 #[test]
 fn a_device_that_fails_answers_everyone() {
-    if crate::gpu::emulated() {
-        // The later ones are while lanes work.
-        for launch in ["1", "1000", "2500", "3500", "3700", "3900"] {
-            let why = failed(&[("EMULATED_GPU_FAULT", launch)]);
-            assert!(why.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{launch}: {why}");
-            assert!(!why.contains("were answered"), "{launch}: somebody waited for ever: {why}");
-        }
+    if !crate::gpu::emulated() {
+        return;
     }
+    let mut in_lanes = 0;
+    for launch in ["1", "1500", "3000", "4000", "4500", "4700", "4900"] {
+        let why = failed(&[("EMULATED_GPU_FAULT", launch)]);
+        assert!(why.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{launch}: {why}");
+        assert!(!why.contains("were answered"), "{launch}: somebody waited for ever: {why}");
+        in_lanes += usize::from(why.starts_with("stream "));
+    }
+    assert!(in_lanes > 0, "no device failed while lanes were at work: fail it at other launches");
 }
