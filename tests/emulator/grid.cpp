@@ -210,9 +210,10 @@ void meet() { running->meet(); }
 void run_grid(uint3 grid, uint3 block, const Work& thread) {
     grid_dim = grid;
     block_dim = block;
-    for (unsigned z = 0; z < grid.z; z++) {
-        for (unsigned y = 0; y < grid.y; y++) {
-            for (unsigned x = 0; x < grid.x; x++) {
+    // The last first: a GPU promises no order either, and this is not the one that hides who relies on one.
+    for (unsigned z = grid.z; z-- > 0;) {
+        for (unsigned y = grid.y; y-- > 0;) {
+            for (unsigned x = grid.x; x-- > 0;) {
                 block_index = {x, y, z};
                 Block one(block, thread);
                 running = &one;
