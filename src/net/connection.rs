@@ -31,6 +31,9 @@ const SEND_AT: usize = 64 << 10;
 /// A buffer that one large answer has grown is not kept beyond this.
 const KEEP_BUFFER: usize = 256 << 10;
 
+/// Pongs that wait to be sent, at most.
+const PONGS: usize = 16;
+
 /// How long a client may take to read our close frame and end the connection.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -94,8 +97,8 @@ enum End {
 /// What the reader wants the writer to send beside answers.
 #[derive(Default)]
 struct Control {
-    /// Only the latest ping needs its pong (RFC 6455, section 5.5.3).
-    pong: Mutex<Option<Bytes>>,
+    /// Pongs that are owed; beyond [`PONGS`] the oldest goes unsent (RFC 6455, section 5.5.3).
+    pongs: Mutex<VecDeque<Bytes>>,
     /// What the timer asks for.
     ticked: Mutex<Option<Action>>,
     reads: AtomicU64,
@@ -108,6 +111,14 @@ struct Control {
 }
 
 impl Control {
+    fn owe(&self, pong: Bytes) {
+        let mut pongs = self.pongs.lock();
+        if pongs.len() == PONGS {
+            pongs.pop_front();
+        }
+        pongs.push_back(pong);
+    }
+
     fn seen(&self) -> Seen {
         Seen {
             reads: self.reads.load(Ordering::Relaxed),
@@ -262,7 +273,7 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
                 control.messages.fetch_add(1, Ordering::Relaxed);
                 endpoint.receive(text, payload, mailbox);
             }
-            Ok(Event::Ping(payload)) => *control.pong.lock() = Some(payload),
+            Ok(Event::Ping(payload)) => control.owe(payload),
             Ok(Event::Pong) => {}
             Ok(Event::Close(code)) => {
                 return End::Close { code: code.unwrap_or(close::NORMAL), reason: "", asked: true };
@@ -294,8 +305,9 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     loop {
         send(write, &mut out, control).await?;
         let more = poll_fn(|cx| {
-            if let Some(payload) = control.pong.lock().take() {
-                append_control(&mut out, OpCode::Pong, &[&payload]);
+            let pongs = std::mem::take(&mut *control.pongs.lock());
+            if !pongs.is_empty() {
+                pongs.iter().for_each(|payload| append_control(&mut out, OpCode::Pong, &[payload]));
                 return Poll::Ready(true);
             }
             if let Some(action) = control.ticked.lock().take() {

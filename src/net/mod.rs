@@ -1,17 +1,19 @@
 //! Sockets: one port for HTTP and WebSocket, and the two halves of each connection.
+//!
+//! Public beside the server are the parts of a WebSocket that know of no model, so that others can be tried over them.
 
 mod admin;
-mod connection;
+pub mod connection;
 mod http;
 mod infer;
-mod keepalive;
+pub mod keepalive;
 mod route;
 mod sequence;
 mod server;
-mod socket;
+pub mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod upgrade;
+pub mod upgrade;
 
 pub use server::{Server, ServerError, State};

@@ -1,14 +1,17 @@
 //! WebSocket messages over any byte stream, around fastwebsockets.
 //!
-//! The crate parses and unmasks frames and writes their headers. The rules between frames are ours: masking,
-//! fragments under one limit, UTF-8 over a whole message, and which close code a violation deserves.
+//! The crate agrees the handshake, unmasks payloads and writes heads. Frames are read here: its own reader reserves
+//! what a head claims, and sees most of what a client may not do only once the payload is there, or never.
 
 mod counted;
+mod frame;
+mod message;
 mod reader;
 mod writer;
 
 pub use counted::Counted;
-pub use reader::{Event, MessageReader, Violation};
+pub use message::{Event, Messages, Violation};
+pub use reader::MessageReader;
 pub use writer::{append_close, append_control, append_frame};
 
 /// Close codes of RFC 6455 that the server sends.

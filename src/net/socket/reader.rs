@@ -1,154 +1,41 @@
-//! From frames to messages.
+//! Messages out of any byte stream.
 
-use bytes::{Bytes, BytesMut};
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead};
-use tokio::io::{AsyncRead, Sink};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::close;
+use super::message::{Event, Messages, Violation};
 
-/// What a client sent.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A whole message; text is UTF-8.
-    Message {
-        text: bool,
-        payload: Bytes,
-    },
-    Ping(Bytes),
-    Pong,
-    /// The close code it gave, if any.
-    Close(Option<u16>),
-}
+/// What is asked of the stream at a time, where no large message is on its way.
+const READ: usize = 8 << 10;
 
-/// Why nothing more can be read.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// The client broke a rule; the connection closes with this code and reason.
-    Protocol(u16, &'static str),
-    /// The connection is gone.
-    Gone,
-}
+/// A new buffer is taken when less room than this is left.
+const LEAST: usize = 1 << 10;
 
 /// Reads messages of at most `limit` bytes, whether they come whole or in fragments.
 pub struct MessageReader<R> {
-    frames: WebSocketRead<R>,
-    partial: Partial,
-}
-
-/// The fragments of a message that is not complete.
-struct Partial {
-    fragments: Option<(OpCode, BytesMut)>,
-    limit: usize,
+    stream: R,
+    received: BytesMut,
+    messages: Messages,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     pub fn new(stream: R, limit: usize) -> Self {
-        let (mut frames, _) =
-            fastwebsockets::after_handshake_split::<R, Sink>(stream, tokio::io::sink(), Role::Server);
-        frames.set_auto_close(false);
-        frames.set_auto_pong(false);
-        // The crate refuses frames of this size or more.
-        frames.set_max_message_size(limit.saturating_add(1));
-        Self { frames, partial: Partial { fragments: None, limit } }
+        Self { stream, received: BytesMut::with_capacity(READ), messages: Messages::new(limit) }
     }
 
-    /// The next event. Not cancel-safe: a future that is dropped half-way loses bytes.
+    /// The next event. A future that is dropped loses nothing.
     pub async fn next(&mut self) -> Result<Event, Violation> {
         loop {
-            // With automatic answers off, the crate never asks to send.
-            let mut never = |_: Frame<'_>| std::future::ready(Ok::<_, std::io::Error>(()));
-            let frame = self.frames.read_frame(&mut never).await.map_err(violation)?;
-            if let Some(event) = self.partial.take(frame)? {
+            if let Some(event) = self.messages.next(&mut self.received)? {
                 return Ok(event);
             }
-        }
-    }
-}
-
-impl Partial {
-    fn take(&mut self, mut frame: Frame<'_>) -> Result<Option<Event>, Violation> {
-        let protocol = |reason| Err(Violation::Protocol(close::PROTOCOL_ERROR, reason));
-        let mut head = [0; 16];
-        frame.fmt_head(&mut head);
-        if head[1] & 0x80 == 0 {
-            return protocol("client frames must be masked");
-        }
-        let (opcode, fin) = (frame.opcode, frame.fin);
-        if matches!(opcode, OpCode::Ping | OpCode::Pong | OpCode::Close) && frame.payload.len() > 125 {
-            return protocol("a control frame holds at most 125 bytes");
-        }
-        match (opcode, &mut self.fragments) {
-            (OpCode::Ping, _) => Ok(Some(Event::Ping(bytes(frame.payload)))),
-            (OpCode::Pong, _) => Ok(Some(Event::Pong)),
-            (OpCode::Close, _) => close_code(&frame.payload).map(|code| Some(Event::Close(code))),
-            (OpCode::Text | OpCode::Binary, Some(_)) => protocol("a message began inside another"),
-            (OpCode::Text | OpCode::Binary, None) if fin => message(opcode, bytes(frame.payload)).map(Some),
-            (OpCode::Text | OpCode::Binary, fragments) => {
-                *fragments = Some((opcode, BytesMut::from(&frame.payload[..])));
-                Ok(None)
-            }
-            (OpCode::Continuation, None) => protocol("a continuation has nothing to continue"),
-            (OpCode::Continuation, Some((_, joined))) => {
-                if joined.len() + frame.payload.len() > self.limit {
-                    return Err(Violation::Protocol(close::TOO_BIG, "the message is too big"));
-                }
-                joined.extend_from_slice(&frame.payload);
-                match self.fragments.take_if(|_| fin) {
-                    Some((opcode, joined)) => message(opcode, joined.freeze()).map(Some),
-                    None => Ok(None),
-                }
+            // Room follows what has come, not what is claimed.
+            let missing = self.messages.missing(&self.received);
+            self.received.reserve(missing.clamp(LEAST, self.received.len().max(READ)));
+            if !matches!(self.stream.read_buf(&mut self.received).await, Ok(1..)) {
+                return Err(Violation::Gone);
             }
         }
-    }
-}
-
-fn message(opcode: OpCode, payload: Bytes) -> Result<Event, Violation> {
-    let text = opcode == OpCode::Text;
-    if text && std::str::from_utf8(&payload).is_err() {
-        return Err(Violation::Protocol(close::INVALID_DATA, "the text is not UTF-8"));
-    }
-    Ok(Event::Message { text, payload })
-}
-
-fn bytes(payload: Payload<'_>) -> Bytes {
-    match payload {
-        Payload::Bytes(bytes) => bytes.freeze(),
-        other => Bytes::from(Vec::from(other)),
-    }
-}
-
-fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
-    let Some((code, reason)) = payload.split_first_chunk::<2>() else {
-        return match payload {
-            [] => Ok(None),
-            _ => Err(Violation::Protocol(close::PROTOCOL_ERROR, "a close code has two bytes")),
-        };
-    };
-    let code = u16::from_be_bytes(*code);
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Violation::Protocol(close::PROTOCOL_ERROR, "this close code may not be sent"));
-    }
-    if std::str::from_utf8(reason).is_err() {
-        return Err(Violation::Protocol(close::INVALID_DATA, "the close reason is not UTF-8"));
-    }
-    Ok(Some(code))
-}
-
-fn violation(error: WebSocketError) -> Violation {
-    match error {
-        WebSocketError::FrameTooLarge => Violation::Protocol(close::TOO_BIG, "the message is too big"),
-        WebSocketError::InvalidUTF8 => Violation::Protocol(close::INVALID_DATA, "the text is not UTF-8"),
-        WebSocketError::ReservedBitsNotZero => {
-            Violation::Protocol(close::PROTOCOL_ERROR, "reserved bits are set, and no extension was agreed")
-        }
-        WebSocketError::ControlFrameFragmented => {
-            Violation::Protocol(close::PROTOCOL_ERROR, "a control frame is fragmented")
-        }
-        WebSocketError::PingFrameTooLarge => {
-            Violation::Protocol(close::PROTOCOL_ERROR, "a control frame holds at most 125 bytes")
-        }
-        WebSocketError::InvalidValue => Violation::Protocol(close::PROTOCOL_ERROR, "this opcode is reserved"),
-        _ => Violation::Gone,
     }
 }
 
