@@ -18,7 +18,7 @@ announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench clean
-.PHONY: tools format lint dockerfiles python browser speech build models test-models unit-tests kernel-tests
+.PHONY: tools format lint dockerfiles python autobahn browser speech build models test-models unit-tests kernel-tests
 .PHONY: sanitized-tests emulator device-tests model-tests client-tests release
 
 help:
@@ -31,7 +31,7 @@ serve: release
 	@$(RELEASE) models fetch
 	@exec $(RELEASE) serve $(ARGS)
 
-test: tools format lint python dockerfiles emulator build models test-models unit-tests kernel-tests sanitized-tests \
+test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests kernel-tests sanitized-tests \
 		device-tests model-tests browser speech client-tests
 	@echo 'make test: all passed'
 
@@ -42,7 +42,7 @@ bench: tools python release test-models
 
 clean:
 	cargo clean
-	rm -rf .venv tests/models/repository
+	rm -rf .venv .autobahn tests/models/repository
 
 tools:
 	$(announce)
@@ -88,6 +88,10 @@ models:
 test-models: $(VENV)
 	$(announce)
 	@.venv/bin/python tests/models/make_models.py
+
+autobahn:
+	$(announce)
+	@tests/find_autobahn >/dev/null
 
 unit-tests:
 	$(announce)

@@ -44,7 +44,7 @@ fn verdicts(url: &str, cases: &[&str], folder: &Path) -> BTreeMap<String, Verdic
         json!({ "outdir": "reports", "servers": [{ "agent": "thalweg", "url": url }], "cases": cases });
     std::fs::write(folder.join("fuzzingclient.json"), wanted.to_string()).unwrap();
     let run = Command::new("timeout")
-        .args(["300", suite.join("bin/wstest").to_str().unwrap()])
+        .args(["120", suite.join("bin/wstest").to_str().unwrap()])
         .args(["--mode", "fuzzingclient", "--spec", "fuzzingclient.json"])
         .env("PYTHONUSERBASE", suite)
         .current_dir(folder)
