@@ -89,6 +89,10 @@ codes! {
     MessageTooLarge = "message_too_large", 413, final;
     /// The path is a WebSocket, and the request does not ask to upgrade.
     UpgradeRequired = "upgrade_required", 426, final;
+    /// The client's address has as many WebSockets as it may have.
+    TooManyConnections = "too_many_connections", 429, retry;
+    /// The headers of the request are larger than 64 KiB.
+    HeadersTooLarge = "headers_too_large", 431, final;
     /// The model failed on this request; the other requests of its batch are not affected.
     InferenceFailed = "inference_failed", 500, final;
     /// The server broke one of its own rules; the log has more.
@@ -107,6 +111,8 @@ codes! {
     StreamsFull = "streams_full", 503, retry;
     /// The model is still loading or its instances have ended.
     ModelNotReady = "model_not_ready", 503, retry;
+    /// The server has as many WebSockets as it may have.
+    ConnectionsFull = "connections_full", 503, retry;
     /// The server is closing.
     ShuttingDown = "shutting_down", 503, retry;
     /// The request's time-out passed before the model could take it.

@@ -86,6 +86,24 @@ settings! {
     /// Seconds for which a WebSocket may send no message before it is closed; 0: for ever [default: 0]
     #[arg(value_name = "SECONDS")]
     idle_timeout / "THALWEG_IDLE_TIMEOUT": u64 = 0;
+    /// Seconds that a message may take to come, from its first byte; 0: for ever [default: 60]
+    #[arg(value_name = "SECONDS")]
+    read_timeout / "THALWEG_READ_TIMEOUT": u64 = 60;
+    /// Seconds within which a WebSocket must take an answer, once it is sent; 0: for ever [default: 60]
+    #[arg(value_name = "SECONDS")]
+    write_timeout / "THALWEG_WRITE_TIMEOUT": u64 = 60;
+    /// Messages to a WebSocket leave in fragments of this size; 0: never [default: 64KiB]
+    #[arg(value_name = "SIZE")]
+    max_frame_size / "THALWEG_MAX_FRAME_SIZE": ByteSize = ByteSize(64 << 10);
+    /// WebSockets that may be open [default: 16384]
+    #[arg(value_name = "COUNT")]
+    max_connections / "THALWEG_MAX_CONNECTIONS": usize = 16_384;
+    /// WebSockets that one address may have open; 0: as many as there may be in all [default: 0]
+    #[arg(value_name = "COUNT")]
+    max_connections_per_address / "THALWEG_MAX_CONNECTIONS_PER_ADDRESS": usize = 0;
+    /// Seconds after which a WebSocket is closed, whatever it does; 0: never [default: 0]
+    #[arg(value_name = "SECONDS")]
+    max_connection_age / "THALWEG_MAX_CONNECTION_AGE": u64 = 0;
     /// What is logged: error, warn, info, debug, trace, or directives for single modules [default: info]
     #[arg(value_name = "FILTER")]
     log / "THALWEG_LOG": String = "info".to_owned();
@@ -118,6 +136,9 @@ pub enum LogFormat {
 /// The variables that tests, the Makefile and `--config` use beside the settings.
 const OTHER_VARIABLES: &[&str] = &["THALWEG_CONFIG", "THALWEG_BIN", "THALWEG_SEED"];
 
+/// Fragments that are smaller cost more than they can be good for.
+const LEAST_FRAME: ByteSize = ByteSize(1 << 10);
+
 impl RawSettings {
     /// Reads the TOML file; flags and the environment have been read by the command line.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -148,6 +169,7 @@ impl RawSettings {
             ("max_message_size", settings.max_message_size.0),
             ("max_requests_per_connection", settings.max_requests_per_connection),
             ("max_request_memory", settings.max_request_memory.0),
+            ("max_connections", settings.max_connections),
             ("request_timeout", usize::try_from(settings.request_timeout).unwrap_or(usize::MAX)),
         ];
         if let Some((setting, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -158,6 +180,11 @@ impl RawSettings {
             let found = settings.max_request_memory.to_string();
             let wanted = "it must hold at least one message of max_message_size";
             return Err(ConfigError::Invalid { setting: "max_request_memory", found, wanted });
+        }
+        if (1..LEAST_FRAME.0).contains(&settings.max_frame_size.0) {
+            let found = settings.max_frame_size.to_string();
+            let wanted = "a fragment holds at least 1KiB, and 0 is for none";
+            return Err(ConfigError::Invalid { setting: "max_frame_size", found, wanted });
         }
         if settings.idle_timeout != 0 && settings.idle_timeout < settings.ping_interval.saturating_mul(2) {
             let found = settings.idle_timeout.to_string();
@@ -199,6 +226,10 @@ mod tests {
     fn files_are_checked() {
         check("", expect!["127.0.0.1:8080 16MiB"]);
         check("listen = '0.0.0.0:1'\nmax_message_size = '1KiB'", expect!["0.0.0.0:1 1KiB"]);
+        check(
+            "max_frame_size = 100",
+            expect!["max_frame_size: 100 was given, a fragment holds at least 1KiB, and 0 is for none"],
+        );
         check("threads = 0", expect!["threads: 0 was given, at least 1 is needed"]);
         check(
             "max_request_memory = 5",
@@ -213,7 +244,7 @@ mod tests {
               |
             1 | listn = 'x'
               | ^^^^^
-            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `log`, `log_format`"]],
+            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `log`, `log_format`"]],
         );
     }
 

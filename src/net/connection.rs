@@ -8,19 +8,22 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::OpCode;
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior};
 
-use super::keepalive::{Action, Keepalive, Seen, Ticks};
-use super::socket::{Counted, Event, MessageReader, Violation, append_close, append_control, close};
+use super::control::{Asked, Control, End};
+use super::keepalive::Keepalive;
+use super::patience::Patience;
+use super::socket::{
+    Counted, Event, MessageReader, Violation, append_close, append_control, close, split_frames,
+};
+use super::timer::Timer;
 use crate::error::{Code, Error};
 use crate::metrics::Metrics;
 use crate::reply::{Answer, Mailbox};
@@ -30,9 +33,6 @@ const SEND_AT: usize = 64 << 10;
 
 /// A buffer that one large answer has grown is not kept beyond this.
 const KEEP_BUFFER: usize = 256 << 10;
-
-/// Pongs that wait to be sent, at most.
-const PONGS: usize = 16;
 
 /// How long a client may take to read our close frame and end the connection.
 const LINGER: Duration = Duration::from_secs(2);
@@ -81,53 +81,11 @@ pub enum Resume {
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub max_message_size: usize,
+    /// Messages of ours beyond it leave in fragments; 0: they never do.
+    pub max_frame_size: usize,
     pub window: usize,
     pub keepalive: Keepalive,
-}
-
-/// How a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// With a close frame of ours; owed answers leave before it.
-    Close { code: u16, reason: &'static str, asked: bool },
-    /// The client vanished.
-    Gone,
-}
-
-/// What the reader wants the writer to send beside answers.
-#[derive(Default)]
-struct Control {
-    /// Pongs that are owed; beyond [`PONGS`] the oldest goes unsent (RFC 6455, section 5.5.3).
-    pongs: Mutex<VecDeque<Bytes>>,
-    /// What the timer asks for.
-    ticked: Mutex<Option<Action>>,
-    reads: AtomicU64,
-    writes: AtomicU64,
-    messages: AtomicU64,
-    /// The reader waits for room in the window, or reads no more.
-    deaf: AtomicBool,
-    /// The writer waits for the socket.
-    sending: AtomicBool,
-}
-
-impl Control {
-    fn owe(&self, pong: Bytes) {
-        let mut pongs = self.pongs.lock();
-        if pongs.len() == PONGS {
-            pongs.pop_front();
-        }
-        pongs.push_back(pong);
-    }
-
-    fn seen(&self) -> Seen {
-        Seen {
-            reads: self.reads.load(Ordering::Relaxed),
-            writes: self.writes.load(Ordering::Relaxed),
-            messages: self.messages.load(Ordering::Relaxed),
-            deaf: self.deaf.load(Ordering::Relaxed),
-            sending: self.sending.load(Ordering::Relaxed),
-        }
-    }
+    pub patience: Patience,
 }
 
 /// Serves a connection to its end and returns the close code it ended with.
@@ -145,13 +103,14 @@ where
     E: Endpoint,
 {
     let mailbox = Mailbox::new(limits.window);
-    let control = Control::default();
+    let control = Control::new();
     let mut ready = VecDeque::new();
     let end = {
         let mut reader = pin!(read_half(&mut read, endpoint, limits, &mailbox, &control, metrics));
-        let mut writer = pin!(write_half(&mut write, endpoint, &mailbox, &control, metrics, &mut ready));
+        let mut writer =
+            pin!(write_half(&mut write, endpoint, limits, &mailbox, &control, metrics, &mut ready));
         let mut stop = pin!(shutdown.wait_for(|stop| *stop));
-        let mut timer = Timer::new(limits.keepalive);
+        let mut timer = Timer::new(&limits);
         let mut end = None;
         poll_fn(|cx| {
             if end.is_none() {
@@ -160,7 +119,7 @@ where
                     Some(End::Gone) => return Poll::Ready(End::Gone),
                     Some(End::Close { .. }) => {
                         // What is owed still leaves, but only as long as the client takes it.
-                        control.deaf.store(true, Ordering::Relaxed);
+                        control.listen(false);
                         mailbox.finish();
                     }
                     None => {}
@@ -171,7 +130,13 @@ where
             match writer.as_mut().poll(cx) {
                 Poll::Ready(Ok(())) => Poll::Ready(end.unwrap_or(End::Gone)),
                 Poll::Ready(Err(_)) => Poll::Ready(End::Gone),
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => {
+                    // What the writer has begun to send just now has its time from now on.
+                    if timer.lags(&control) {
+                        cx.waker().wake_by_ref();
+                    }
+                    Poll::Pending
+                }
             }
         })
         .await
@@ -206,41 +171,6 @@ fn poll_end(
     stop.poll(cx).is_ready().then_some(End::Close { code: close::GOING_AWAY, reason, asked: false })
 }
 
-/// A connection's ticks, in time.
-struct Timer {
-    interval: Option<Interval>,
-    ticks: Ticks,
-}
-
-impl Timer {
-    fn new(keepalive: Keepalive) -> Self {
-        let interval = (!keepalive.interval.is_zero()).then(|| {
-            let mut interval = tokio::time::interval(keepalive.interval);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // The first tick comes after one interval, not at once.
-            interval.reset();
-            interval
-        });
-        Self { interval, ticks: Ticks::new(keepalive) }
-    }
-
-    /// Hands what a tick asks for to the writer, unless it asks for the end.
-    fn poll(&mut self, cx: &mut Context<'_>, control: &Control) -> Option<End> {
-        let interval = self.interval.as_mut()?;
-        while interval.poll_tick(cx).is_ready() {
-            match self.ticks.tick(control.seen()) {
-                Action::Dead => return Some(End::Gone),
-                Action::Idle => {
-                    let reason = "no message came for too long";
-                    return Some(End::Close { code: close::GOING_AWAY, reason, asked: false });
-                }
-                action => *control.ticked.lock() = Some(action),
-            }
-        }
-        None
-    }
-}
-
 /// Reads on until the client closes: a socket that is closed with unread bytes is reset, and the client may
 /// never see what was sent to it last.
 async fn linger(read: &mut (impl AsyncRead + Unpin)) {
@@ -259,21 +189,30 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
 ) -> End {
     let mut messages = MessageReader::new(Counted::new(read, &control.reads), limits.max_message_size);
     loop {
-        control.deaf.store(true, Ordering::Relaxed);
+        control.listen(false);
         poll_fn(|cx| mailbox.poll_room(cx)).await;
-        control.deaf.store(false, Ordering::Relaxed);
+        control.listen(true);
         match endpoint.resume(mailbox) {
             Resume::Read => {}
             Resume::Again => continue,
             Resume::Close => return End::Close { code: close::NORMAL, reason: "", asked: false },
         }
-        match messages.next().await {
+        let event = loop {
+            match messages.received().transpose() {
+                Some(event) => break event,
+                None => control.begin_message(messages.begun()),
+            }
+            if let Err(gone) = messages.fill().await {
+                break Err(gone);
+            }
+        };
+        match event {
             Ok(Event::Message { text, payload }) => {
                 metrics.net.received.count(1, payload.len());
                 control.messages.fetch_add(1, Ordering::Relaxed);
                 endpoint.receive(text, payload, mailbox);
             }
-            Ok(Event::Ping(payload)) => control.owe(payload),
+            Ok(Event::Ping(payload)) => control.asked.lock().pong(payload),
             Ok(Event::Pong) => {}
             Ok(Event::Close(code)) => {
                 return End::Close { code: code.unwrap_or(close::NORMAL), reason: "", asked: true };
@@ -294,6 +233,7 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
 async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     write: &mut W,
     endpoint: &E,
+    limits: Limits,
     mailbox: &Mailbox<E::Context>,
     control: &Control,
     metrics: &Metrics,
@@ -305,14 +245,13 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     loop {
         send(write, &mut out, control).await?;
         let more = poll_fn(|cx| {
-            let pongs = std::mem::take(&mut *control.pongs.lock());
-            if !pongs.is_empty() {
+            let asked = control.asked.lock().take();
+            if let Some(Asked { pongs, ping, warning }) = asked {
                 pongs.iter().for_each(|payload| append_control(&mut out, OpCode::Pong, &[payload]));
-                return Poll::Ready(true);
-            }
-            if let Some(action) = control.ticked.lock().take() {
-                append_control(&mut out, OpCode::Ping, &[]);
-                if let Action::Warn(left) = action {
+                if ping {
+                    append_control(&mut out, OpCode::Ping, &[]);
+                }
+                if let Some(left) = warning {
                     endpoint.warn(left, &mut out);
                 }
                 return Poll::Ready(true);
@@ -326,6 +265,7 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
         while let Some((context, answer)) = ready.pop_front() {
             let before = out.len();
             endpoint.encode(context, answer, &mut out);
+            split_frames(&mut out, before, limits.max_frame_size);
             // An endpoint may have nothing to say: a stream of events, where there is none.
             let length = out.len() - before;
             metrics.net.sent.count(u64::from(length > 0), length);
@@ -344,9 +284,9 @@ async fn send(
     if out.is_empty() {
         return Ok(());
     }
-    control.sending.store(true, Ordering::Relaxed);
+    control.begin_send();
     write.write_all(out).await?;
-    control.sending.store(false, Ordering::Relaxed);
+    control.end_send();
     if out.capacity() > KEEP_BUFFER {
         *out = BytesMut::new();
     }

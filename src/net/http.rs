@@ -2,12 +2,15 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER, UPGRADE};
+use hyper::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER, UPGRADE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
@@ -25,11 +28,22 @@ const HEADER_LENGTH: &str = "inference-header-content-length";
 
 type Reply = Response<Full<Bytes>>;
 
-pub async fn handle(state: Arc<State>, mut request: Request<Incoming>) -> Result<Reply, Infallible> {
+/// Names and values of headers, in all; tokens of some platforms are larger than 32 KiB.
+const MAX_HEADERS: usize = 64 << 10;
+
+pub async fn handle(
+    state: Arc<State>,
+    peer: IpAddr,
+    mut request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
     let path = request.uri().path().to_owned();
     let route = Route::parse(&path);
     let reply = match &route {
-        Some(route) => respond(&state, route, &mut request).await,
+        _ if headers_size(request.headers()) > MAX_HEADERS => {
+            let message = format!("the headers are larger than the limit of {MAX_HEADERS} bytes");
+            Err(Refused::from(Error::new(Code::HeadersTooLarge, message)))
+        }
+        Some(route) => respond(&state, peer, route, &mut request).await,
         None => Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'")))),
     };
     let reply = reply.unwrap_or_else(|refused| refused.reply(route.as_ref()));
@@ -37,6 +51,11 @@ pub async fn handle(state: Arc<State>, mut request: Request<Incoming>) -> Result
     state.metrics.http_request(label, reply.status().as_u16());
     read_off(&state, request);
     Ok(reply)
+}
+
+/// As they stand in the request, roughly: a colon, a space and the end of the line are four bytes.
+fn headers_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// Reads on what the client sends of a body that nobody wants, while it gets its answer: a socket that is
@@ -91,13 +110,14 @@ impl Refused {
 
 async fn respond(
     state: &Arc<State>,
+    peer: IpAddr,
     route: &Route<'_>,
     request: &mut Request<Incoming>,
 ) -> Result<Reply, Refused> {
     if upgrade::is_upgrade(request)
         && let Some(endpoint) = Endpoint::find(state, route, request)?
     {
-        return endpoint.open(state, request).map_err(Refused::from);
+        return endpoint.open(state, peer, request).map_err(Refused::from);
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match route {
@@ -206,12 +226,14 @@ impl Endpoint {
     }
 
     /// Answers the handshake and leaves the connection to a task of its own.
-    fn open(self, state: &Arc<State>, request: &mut Request<Incoming>) -> Result<Reply> {
+    fn open(self, state: &Arc<State>, peer: IpAddr, request: &mut Request<Incoming>) -> Result<Reply> {
         let (reply, upgrade) = upgrade::accept(request)?;
+        let place = state.crowd.enter(peer)?;
         let state = Arc::clone(state);
         // Taken here, so that the server waits for this connection from now on.
         let stop = state.stopping();
         tokio::spawn(async move {
+            let _place = place;
             let Some((read, write)) = upgrade::halves(upgrade).await else { return };
             let (limits, metrics) = (state.limits, &state.metrics);
             match self {

@@ -4,9 +4,12 @@
 
 mod admin;
 pub mod connection;
+mod control;
+mod crowd;
 mod http;
 mod infer;
 pub mod keepalive;
+pub mod patience;
 mod route;
 mod sequence;
 mod server;
@@ -14,6 +17,7 @@ pub mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timer;
 pub mod upgrade;
 
 pub use server::{Server, ServerError, State};

@@ -1,6 +1,6 @@
 //! Listening, accepting, and the end of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,8 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::connection::Limits;
+use super::crowd::Crowd;
 use super::http;
 use super::keepalive::Keepalive;
+use super::patience::Patience;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::error::{Code, Error, Result};
@@ -41,6 +43,7 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     pub memory: Memory,
     pub limits: Limits,
+    pub crowd: Arc<Crowd>,
     pub request_timeout: Duration,
     /// Set once all models are loaded.
     registry: OnceLock<Registry>,
@@ -55,12 +58,19 @@ impl State {
             memory: Memory::new(settings.max_request_memory.0),
             limits: Limits {
                 max_message_size: settings.max_message_size.0,
+                max_frame_size: settings.max_frame_size.0,
                 window: settings.max_requests_per_connection,
                 keepalive: Keepalive {
                     interval: Duration::from_secs(settings.ping_interval),
                     idle: Duration::from_secs(settings.idle_timeout),
                 },
+                patience: Patience {
+                    read: Duration::from_secs(settings.read_timeout),
+                    write: Duration::from_secs(settings.write_timeout),
+                    age: Duration::from_secs(settings.max_connection_age),
+                },
             },
+            crowd: Crowd::new(settings.max_connections, settings.max_connections_per_address),
             request_timeout: settings.request_timeout(),
             registry: OnceLock::new(),
             stop: watch::Sender::new(false),
@@ -147,7 +157,7 @@ impl Server {
             match accepted {
                 Ok((socket, peer)) => {
                     tracing::debug!(%peer, "connection");
-                    tokio::spawn(connection(socket, Arc::clone(&self.state)));
+                    tokio::spawn(connection(socket, peer.ip(), Arc::clone(&self.state)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -164,12 +174,12 @@ impl Server {
     }
 }
 
-async fn connection(socket: TcpStream, state: Arc<State>) {
+async fn connection(socket: TcpStream, peer: IpAddr, state: Arc<State>) {
     // Answers are small and complete when they are sent: waiting to join them costs only latency.
     let _ = socket.set_nodelay(true);
     let mut stopping = state.stopping();
     let timeout = state.request_timeout;
-    let service = service_fn(move |request| http::handle(Arc::clone(&state), request));
+    let service = service_fn(move |request| http::handle(Arc::clone(&state), peer, request));
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)

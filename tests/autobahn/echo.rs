@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use thalweg::metrics::Metrics;
 use thalweg::net::connection::{self, Endpoint, Limits};
 use thalweg::net::keepalive::Keepalive;
+use thalweg::net::patience::Patience;
 use thalweg::net::socket::append_frame;
 use thalweg::net::upgrade;
 use thalweg::reply::{Answer, Mailbox, Wakes};
@@ -26,8 +27,10 @@ use tokio::sync::watch;
 /// What the server has by default.
 const LIMITS: Limits = Limits {
     max_message_size: 16 << 20,
+    max_frame_size: 64 << 10,
     window: 128,
     keepalive: Keepalive { interval: Duration::from_secs(15), idle: Duration::ZERO },
+    patience: Patience { read: Duration::from_secs(60), write: Duration::from_secs(60), age: Duration::ZERO },
 };
 
 struct Echo;

@@ -268,6 +268,15 @@ pub fn cases(code: Code) -> Vec<Case> {
             handshake("/v2/models/poison/stream", "websocket", "h2c"),
             handshake("/v2/models/poison/infer", "Version: 13", "Version: 8"),
         ],
+        Code::TooManyConnections => crowded(Scene::CrowdedAddress),
+        Code::ConnectionsFull => crowded(Scene::Crowded),
+        Code::HeadersTooLarge => {
+            let large = format!("Host: test\r\nX-Token: {}\r\n", "t".repeat(64 << 10));
+            vec![
+                handshake("/v2/models/poison/infer", "Host: test\r\n", &large),
+                handshake("/nowhere", "Host: test\r\n", &large),
+            ]
+        }
         Code::InferenceFailed => vec![input("poison", "[1,4]", "[1,2,3,666]"), stream("poison", b"a")],
         Code::Internal => each_surface(Scene::Dying),
         Code::QueueFull => each_surface(Scene::QueueFull),
@@ -298,6 +307,11 @@ pub fn cases(code: Code) -> Vec<Case> {
             stream("late", b"abcd"),
         ],
     }
+}
+
+/// WebSockets that find no place.
+fn crowded(scene: Scene) -> Vec<Case> {
+    ["/v2/models/model/infer", "/?model=model"].map(|path| upgrade(path).when(scene)).into()
 }
 
 /// Where a request is made.

@@ -19,6 +19,10 @@ pub enum Scene {
     Loading,
     /// Told to stop when half of the request has arrived.
     Stopping,
+    /// The only WebSocket that there may be is open.
+    Crowded,
+    /// The only WebSocket that an address may have is open.
+    CrowdedAddress,
     /// Messages hold 1 KiB.
     Small,
     /// A request runs and another fills the queue.
@@ -50,6 +54,11 @@ impl Stage {
             max_message_size: Some(ByteSize(1 << 10)),
             max_request_memory: Some(ByteSize(1 << 10)),
             ..RawSettings::default()
+        };
+        let small = match scene {
+            Scene::Crowded => RawSettings { max_connections: Some(1), ..small },
+            Scene::CrowdedAddress => RawSettings { max_connections_per_address: Some(1), ..small },
+            _ => small,
         };
         let settings = if matches!(scene, Scene::Loaded | Scene::Streaming | Scene::Lost) {
             RawSettings::default()
@@ -85,7 +94,7 @@ impl Stage {
                 engine
             }
             Scene::Dying | Scene::Dead => Engine::Panics,
-            Scene::Stopping | Scene::Small => Engine::Doubles,
+            Scene::Stopping | Scene::Small | Scene::Crowded | Scene::CrowdedAddress => Engine::Doubles,
         };
         let fake = Fake::start(&stage.server.state, "model", 1, engine);
         let mut registry = Registry::default();
@@ -95,6 +104,9 @@ impl Stage {
         match scene {
             Scene::QueueFull => stage.occupy(&[GOOD, GOOD]),
             Scene::MemoryFull => stage.occupy(&[&full_of_zeros()]),
+            Scene::Crowded | Scene::CrowdedAddress => {
+                stage.waiting = Some((Client::open(stage.server.address, "/v2/models/model/infer"), 0));
+            }
             Scene::Dead => {
                 let mut client = Client::connect(stage.server.address);
                 let reply = client.post("/v2/models/model/infer", "", GOOD.as_bytes());

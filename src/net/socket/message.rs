@@ -35,6 +35,8 @@ pub struct Messages {
     /// The frame whose payload is awaited.
     head: Option<Head>,
     fragments: Option<Fragments>,
+    /// Events so far, but for those amid a message.
+    count: u64,
 }
 
 /// The beginning of a message.
@@ -47,7 +49,7 @@ struct Fragments {
 
 impl Messages {
     pub fn new(limit: usize) -> Self {
-        Self { limit, head: None, fragments: None }
+        Self { limit, head: None, fragments: None, count: 0 }
     }
 
     /// The next event in what has been received, or `None` if more is needed.
@@ -70,6 +72,7 @@ impl Messages {
             self.head = None;
             unmask(&mut payload, head.mask);
             if let Some(event) = self.take(head, payload)? {
+                self.count += u64::from(self.fragments.is_none());
                 return Ok(Some(event));
             }
         }
@@ -82,9 +85,10 @@ impl Messages {
         wanted.saturating_sub(received.len())
     }
 
-    /// Whether a message has begun and is not complete.
-    pub fn is_amid(&self) -> bool {
-        self.fragments.is_some() || self.head.is_some_and(|head| !head.is_control())
+    /// Which message, or frame between messages, has begun and is not complete.
+    pub fn begun(&self, received: &BytesMut) -> Option<u64> {
+        let has_begun = self.fragments.is_some() || self.head.is_some() || !received.is_empty();
+        has_begun.then_some(self.count)
     }
 
     /// Refuses a frame that has no place here before its payload is waited for.

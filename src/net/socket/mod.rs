@@ -12,7 +12,7 @@ mod writer;
 pub use counted::Counted;
 pub use message::{Event, Messages, Violation};
 pub use reader::MessageReader;
-pub use writer::{append_close, append_control, append_frame};
+pub use writer::{append_close, append_control, append_frame, split_frames};
 
 /// Close codes of RFC 6455 that the server sends.
 pub mod close {
@@ -20,6 +20,7 @@ pub mod close {
     pub const GOING_AWAY: u16 = 1001;
     pub const PROTOCOL_ERROR: u16 = 1002;
     pub const INVALID_DATA: u16 = 1007;
+    pub const POLICY: u16 = 1008;
     pub const TOO_BIG: u16 = 1009;
     /// Never sent: the connection ended without a close frame.
     pub const ABNORMAL: u16 = 1006;

@@ -23,18 +23,24 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         Self { stream, received: BytesMut::with_capacity(READ), messages: Messages::new(limit) }
     }
 
-    /// The next event. A future that is dropped loses nothing.
-    pub async fn next(&mut self) -> Result<Event, Violation> {
-        loop {
-            if let Some(event) = self.messages.next(&mut self.received)? {
-                return Ok(event);
-            }
-            // Room follows what has come, not what is claimed.
-            let missing = self.messages.missing(&self.received);
-            self.received.reserve(missing.clamp(LEAST, self.received.len().max(READ)));
-            if !matches!(self.stream.read_buf(&mut self.received).await, Ok(1..)) {
-                return Err(Violation::Gone);
-            }
+    /// The next event in what has come.
+    pub fn received(&mut self) -> Result<Option<Event>, Violation> {
+        self.messages.next(&mut self.received)
+    }
+
+    /// Which message, or frame between messages, has begun to come and is not complete.
+    pub fn begun(&self) -> Option<u64> {
+        self.messages.begun(&self.received)
+    }
+
+    /// Waits until more has come. A future that is dropped loses nothing.
+    pub async fn fill(&mut self) -> Result<(), Violation> {
+        // Room follows what has come, not what is claimed.
+        let missing = self.messages.missing(&self.received);
+        self.received.reserve(missing.clamp(LEAST, self.received.len().max(READ)));
+        match self.stream.read_buf(&mut self.received).await {
+            Ok(1..) => Ok(()),
+            _ => Err(Violation::Gone),
         }
     }
 }
@@ -57,8 +63,10 @@ mod tests {
         let mut reader = MessageReader::new(&stream[..], 8);
         let mut log = String::new();
         loop {
-            match runtime.block_on(reader.next()) {
-                Ok(event) => log += &format!("{event:?}\n"),
+            match reader.received() {
+                Ok(Some(event)) => log += &format!("{event:?}\n"),
+                Ok(None) if runtime.block_on(reader.fill()).is_ok() => {}
+                Ok(None) => break log += "end",
                 Err(violation) => break log += &format!("{violation:?}"),
             }
         }
@@ -72,7 +80,7 @@ mod tests {
             expect![[r#"
             Message { text: true, payload: b"hi" }
             Message { text: false, payload: b"\xff" }
-            Gone"#]],
+            end"#]],
         );
         // A character may be cut between fragments, and control frames may come between them.
         let cut = [frame(0x01, b"\xc3"), frame(0x89, b"p"), frame(0x00, b""), frame(0x80, b"\xa4")];
@@ -81,14 +89,14 @@ mod tests {
             expect![[r#"
             Ping(b"p")
             Message { text: true, payload: b"\xc3\xa4" }
-            Gone"#]],
+            end"#]],
         );
         check(
             &[frame(0x8a, b""), frame(0x88, b"\x03\xe8bye")],
             expect![[r"
             Pong
             Close(Some(1000))
-            Gone"]],
+            end"]],
         );
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use fastwebsockets::OpCode;
 
-use super::{Keepalive, Talk};
+use super::{Keepalive, Patience, Talk};
 
 /// What a client does about what it hears.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ const SILENT: Manner = Manner { pongs: false, wakes: false, floods: false };
 #[allow(clippy::disallowed_methods, reason = "the clock is the test's")]
 async fn check(interval: u64, idle: u64, manner: Manner, expect: Expect) {
     let keepalive = Keepalive { interval: Duration::from_secs(interval), idle: Duration::from_secs(idle) };
-    let mut talk = Talk::start(1, keepalive);
+    let mut talk = Talk::start(1, keepalive, Patience::default());
     let start = tokio::time::Instant::now();
     let end = start + Duration::from_secs(180);
     let mut told = String::new();

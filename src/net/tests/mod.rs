@@ -1,6 +1,7 @@
 //! Streams over a pipe, with a lane that the test works by hand.
 
 mod keepalive;
+mod patience;
 mod signal;
 
 use std::fmt::Write;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::connection::{Limits, serve};
 use super::keepalive::Keepalive;
+use super::patience::Patience;
 use super::stream::{Choices, SignalEndpoint, Source};
 use crate::clock::Clock;
 use crate::error::{Code, Error};
@@ -42,7 +44,7 @@ struct Talk {
 }
 
 impl Talk {
-    fn start(window: usize, keepalive: Keepalive) -> Self {
+    fn start(window: usize, keepalive: Keepalive, patience: Patience) -> Self {
         let metrics = Metrics::new().unwrap();
         let (producer, lane) = channel(Places::new(64), Memory::new(1 << 20));
         let spec = |name: &str| TensorSpec {
@@ -80,7 +82,7 @@ impl Talk {
         });
         let source = Source::choose(&stream, None, None).unwrap();
         let choices = Choices { greeting: false, binary: false, events_only: false };
-        let limits = Limits { max_message_size: 1024, window, keepalive };
+        let limits = Limits { max_message_size: 1024, max_frame_size: 0, window, keepalive, patience };
         let endpoint = SignalEndpoint::new(served, stream, source, choices, limits, Clock::start()).unwrap();
         let (near, far) = tokio::io::duplex(1 << 16);
         let (stop, stopping) = watch::channel(false);

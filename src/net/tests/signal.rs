@@ -6,7 +6,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use fastwebsockets::OpCode;
 
-use super::{Keepalive, Talk};
+use super::{Keepalive, Patience, Talk};
 use crate::error::Code;
 
 /// Does what the script says, and tells what comes of each step. `run` has the lane answer what waits for it, `fail`
@@ -14,7 +14,7 @@ use crate::error::Code;
 /// `!` sends a control message, `ping` a ping, `leave` ends the pipe, and anything else is signal.
 async fn check(window: usize, script: &[&str], expect: Expect) {
     let keepalive = Keepalive { interval: Duration::ZERO, idle: Duration::ZERO };
-    let mut talk = Talk::start(window, keepalive);
+    let mut talk = Talk::start(window, keepalive, Patience::default());
     let mut told = String::new();
     for &step in script {
         writeln!(told, "{step}").unwrap();

@@ -1,0 +1,106 @@
+//! A connection's policies in time: the ticks of its keepalive, and its deadlines.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+
+use super::connection::Limits;
+use super::control::{Control, End};
+use super::keepalive::{Action, Ticks};
+use super::patience::{Begun, Deadlines, Verdict};
+use super::socket::close;
+use crate::clock::Time;
+
+pub struct Timer {
+    interval: Option<Interval>,
+    ticks: Ticks,
+    origin: Instant,
+    deadlines: Deadlines,
+    begun: Begun,
+    /// Ends at the next deadline.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    #[allow(clippy::disallowed_methods, reason = "in tests this clock jumps, as the runtime's timers do")]
+    pub fn new(limits: &Limits) -> Self {
+        let keepalive = limits.keepalive;
+        let interval = (!keepalive.interval.is_zero()).then(|| {
+            let mut interval = tokio::time::interval(keepalive.interval);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first tick comes after one interval, not at once.
+            interval.reset();
+            interval
+        });
+        let mut timer = Self {
+            interval,
+            ticks: Ticks::new(keepalive),
+            origin: Instant::now(),
+            deadlines: Deadlines::new(limits.patience, Time::default()),
+            begun: Begun::default(),
+            alarm: None,
+        };
+        timer.set_alarm(Time::default());
+        timer
+    }
+
+    /// Hands what is to be said to the writer, and returns the end if it has come.
+    pub fn poll(&mut self, cx: &mut Context<'_>, control: &Control) -> Option<End> {
+        while self.interval.as_mut().is_some_and(|interval| interval.poll_tick(cx).is_ready()) {
+            match self.ticks.tick(control.seen()) {
+                Action::Dead => return Some(End::Gone),
+                Action::Idle => return Some(going_away("no message came for too long")),
+                Action::Warn(left) => {
+                    let mut asked = control.asked.lock();
+                    (asked.ping, asked.warning) = (true, Some(left));
+                }
+                Action::Ping => control.asked.lock().ping = true,
+            }
+        }
+        // Between a connection's wakes nothing changes, and most find it as the last one left it.
+        let begun = control.begun();
+        while std::mem::replace(&mut self.begun, begun) != begun || self.alarm_rings(cx) {
+            let now = self.now();
+            let verdict = self.deadlines.step(now, begun);
+            self.set_alarm(now);
+            match verdict {
+                None => {}
+                Some(Verdict::Warn(left)) => control.asked.lock().warning = Some(left),
+                Some(Verdict::Old) => return Some(going_away("the connection has reached its age")),
+                Some(Verdict::SlowMessage) => {
+                    let reason = "the message took too long to come";
+                    return Some(End::Close { code: close::POLICY, reason, asked: false });
+                }
+                Some(Verdict::SlowReader) => return Some(End::Gone),
+            }
+        }
+        None
+    }
+
+    /// Whether something has begun or ended since the last poll.
+    pub fn lags(&self, control: &Control) -> bool {
+        self.begun != control.begun()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "see `new`")]
+    fn now(&self) -> Time {
+        Time::default() + (Instant::now() - self.origin)
+    }
+
+    fn set_alarm(&mut self, now: Time) {
+        // A timer's resolution is a millisecond; one that is early would have to be set again.
+        let wait = |next: Time| Box::pin(tokio::time::sleep(next - now + Duration::from_millis(1)));
+        self.alarm = self.deadlines.next().map(wait);
+    }
+
+    fn alarm_rings(&mut self, cx: &mut Context<'_>) -> bool {
+        self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx) == Poll::Ready(()))
+    }
+}
+
+fn going_away(reason: &'static str) -> End {
+    End::Close { code: close::GOING_AWAY, reason, asked: false }
+}
