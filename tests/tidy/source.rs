@@ -9,6 +9,7 @@ const ROOTS: &[&str] = &[
     "tests",
     "benches",
     "docs",
+    "fuzz",
     "kernels",
     "models",
     "deploy",
@@ -18,6 +19,8 @@ const ROOTS: &[&str] = &[
     "README.md",
     "CHANGELOG.md",
 ];
+/// Folders of what was made or fetched, and of bytes.
+const NOT_WRITTEN: &[&str] = &["repository", "__pycache__", "target", "artifacts", "corpus"];
 const ENDINGS: &[&str] =
     &["rs", "toml", "md", "py", "cu", "cuh", "cpp", "h", "in", "lock", "yaml", "yml", "Makefile"];
 
@@ -43,8 +46,7 @@ fn collect(folder: &Path, path: &str, sources: &mut Vec<Source>) {
         let entries = std::fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
         names.sort();
-        // What was made or fetched is not the project's.
-        names.retain(|name| !name.starts_with('.') && name != "repository" && name != "__pycache__");
+        names.retain(|name| !name.starts_with('.') && !NOT_WRITTEN.contains(&&**name));
         names.iter().for_each(|name| collect(folder, &format!("{path}/{name}"), sources));
     } else if ENDINGS.iter().any(|ending| path.ends_with(ending)) && full.is_file() {
         sources.push(Source { path: path.into(), text: std::fs::read_to_string(full).unwrap() });

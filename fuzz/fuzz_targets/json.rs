@@ -1,0 +1,7 @@
+//! Requests in JSON alone.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::json(data));

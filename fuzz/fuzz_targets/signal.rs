@@ -1,0 +1,7 @@
+//! A live signal's bytes to windows.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::signal(data));

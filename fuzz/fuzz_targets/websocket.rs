@@ -1,0 +1,7 @@
+//! A client's bytes to WebSocket messages.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::websocket(data));
