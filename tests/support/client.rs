@@ -135,10 +135,9 @@ impl Client {
     }
 
     pub fn receive(&mut self) -> Message {
-        let mut head = [0; 2];
-        self.stream.read_exact(&mut head).unwrap();
-        assert!(head[0] & 0x80 != 0 && head[1] & 0x80 == 0, "frames are whole and not masked: {head:?}");
-        let opcode = match head[0] & 0xf {
+        let (first, payload) = self.frame();
+        assert!(first & 0x80 != 0, "a fragment came where a whole message was expected");
+        let opcode = match first & 0xf {
             1 => OpCode::Text,
             2 => OpCode::Binary,
             8 => OpCode::Close,
@@ -146,18 +145,24 @@ impl Client {
             10 => OpCode::Pong,
             other => panic!("opcode {other}"),
         };
+        Message { opcode, payload }
+    }
+
+    /// Reads one frame: its first byte, and its payload.
+    pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let mut bytes = |count: usize| {
             let mut bytes = vec![0; count];
             self.stream.read_exact(&mut bytes).unwrap();
             bytes
         };
+        let head = bytes(2);
+        assert!(head[0] & 0x70 == 0 && head[1] & 0x80 == 0, "no extension, and no mask: {head:?}");
         let length = match head[1] {
             126 => usize::from(u16::from_be_bytes(bytes(2).try_into().unwrap())),
             127 => usize::try_from(u64::from_be_bytes(bytes(8).try_into().unwrap())).unwrap(),
             short => usize::from(short),
         };
-        let payload = bytes(length);
-        Message { opcode, payload }
+        (head[0], bytes(length))
     }
 
     /// Reads a close frame's code.
