@@ -8,6 +8,9 @@ SHELL := bash
 # The build that `make test` tries; `make test PROFILE=release` tries the one that is shipped. The tests
 # themselves are built for debugging either way, so that its dependencies are compiled already.
 PROFILE ?= debug
+# For how long `make fuzz` fuzzes each target.
+SECONDS ?= 600
+FUZZ_TARGETS := json binary signal websocket model
 # What to pass on: `make serve ARGS='--listen 0.0.0.0:9000'`.
 ARGS ?=
 
@@ -17,22 +20,23 @@ VENV := .venv/.made
 announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
-.PHONY: help serve test bench clean
-.PHONY: tools format lint dockerfiles python autobahn browser speech build models test-models unit-tests kernel-tests
-.PHONY: sanitized-tests emulator device-tests model-tests client-tests release
+.PHONY: help serve test bench fuzz clean
+.PHONY: tools format lint dockerfiles python autobahn browser speech build models test-models unit-tests fuzz-tests
+.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
 	@echo 'make test    everything that must hold before a change is merged (PROFILE=release for that build)'
 	@echo 'make bench   the benchmarks (ARGS= for a filter)'
+	@echo 'make fuzz    fuzz all that reads the bytes of others (SECONDS=600 for each target)'
 	@echo 'make clean   remove what was built; models that were fetched stay'
 
 serve: release
 	@$(RELEASE) models fetch
 	@exec $(RELEASE) serve $(ARGS)
 
-test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests kernel-tests sanitized-tests \
-		device-tests model-tests browser speech client-tests
+test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
+		kernel-tests sanitized-tests device-tests model-tests browser speech client-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -40,9 +44,12 @@ bench: tools python release test-models
 	@$(RELEASE) models fetch
 	@cargo bench --locked -- $(ARGS)
 
+fuzz:
+	@for target in $(FUZZ_TARGETS); do echo "== fuzz $$target"; fuzz/run $$target -max_total_time=$(SECONDS); done
+
 clean:
 	cargo clean
-	rm -rf .venv .autobahn tests/models/repository
+	rm -rf .venv .autobahn fuzz/target tests/models/repository
 
 tools:
 	$(announce)
@@ -96,6 +103,14 @@ autobahn:
 unit-tests:
 	$(announce)
 	@cargo test --locked --quiet $(call or_else,a test failed; its name and what it expected are above)
+
+# Enough to see that the fuzzers work and that nothing is found at once; `make fuzz` looks for longer.
+fuzz-tests:
+	$(announce)
+	@for target in $(FUZZ_TARGETS); do \
+		fuzz/run $$target -runs=20000 -seed=1 -verbosity=0 >/dev/null \
+			$(call or_else,an input that breaks a promise lies in fuzz/artifacts; or there is no C++ compiler); \
+	done
 
 # An emulated GPU, on which the tests of the kernels run.
 emulator:

@@ -27,6 +27,9 @@ const LONGEST_BLOCK: usize = 1 << 14;
 /// rate (128: to nine tenths of it), and the later the result.
 const BLOCK: u32 = 128;
 
+/// Louder samples are cut: sums of them would be infinite, and the transform panics at what is no number.
+const LOUDEST: f32 = 1e18;
+
 impl Rates {
     pub fn new(from: u32, to: u32) -> Result<Self> {
         let refuse = |why: String| Err(Error::new(Code::UnsupportedParameter, why));
@@ -128,6 +131,7 @@ impl Resampler {
             let came = (chunk.len() / width).min(self.input.len() - self.filled);
             let (_, room) = self.input.split_at_mut(self.filled);
             encoding.decode(chunk, &mut room[..came]);
+            room[..came].iter_mut().for_each(|sample| *sample = sample.clamp(-LOUDEST, LOUDEST));
             chunk.advance(came * width);
             self.filled += came;
             self.received += came as u64;
@@ -265,6 +269,16 @@ mod tests {
         let after = run(&mut framer);
         assert_eq!(after[1].row, first[1].row);
         assert_eq!((after[0].start, after[3].end), (2_048, 4_048));
+    }
+
+    #[test]
+    fn the_loudest_signal_there_can_be_stays_finite() {
+        for rates in [(48_000, 16_000), (8_000, 16_000)] {
+            for loud in [[f32::MAX; 2], [f32::MAX, f32::MIN], [f32::INFINITY, f32::NAN]] {
+                let got = resampled(rates, &[bytemuck::cast_slice(&loud.repeat(2_000))]);
+                assert!(got.iter().all(|value| value.is_finite()), "{rates:?} {loud:?}");
+            }
+        }
     }
 
     #[test]
