@@ -1,5 +1,7 @@
 //! What was once found by fuzzing, and where it began: every input that is kept, without a fuzzer.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
+
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
