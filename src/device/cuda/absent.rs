@@ -134,7 +134,7 @@ impl Compute {
     }
 
     pub fn is_idle(&self) -> Result<bool> {
-        match *self {}
+        match self.0 {}
     }
 }
 
