@@ -25,6 +25,13 @@ impl Cuda {
     }
 }
 
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // The model goes first, and may still run.
+        self.device.abandon();
+    }
+}
+
 impl Pipeline for Cuda {
     fn depth(&self) -> usize {
         self.device.resident().depth

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DriverError, result};
@@ -50,9 +50,13 @@ impl Kernels {
         let mut functions = BTreeMap::new();
         for &(file, source, kernels) in SOURCES {
             let text = source.replace("#include \"common.cuh\"", COMMON).replace("#pragma once", "");
-            let cubin = cubin(file, &text, &architecture, cache)?;
             let failed = |error: DriverError| format!("{file} cannot be loaded: {error}");
-            let module = context.load_module(Ptx::from_binary(cubin)).map_err(failed)?;
+            let load = |cubin| context.load_module(Ptx::from_binary(cubin));
+            let module = match kept(file, &text, &architecture, cache).map(load) {
+                Some(Ok(module)) => module,
+                // What was kept may be damaged.
+                Some(Err(_)) | None => load(cubin(file, &text, &architecture, cache)?).map_err(failed)?,
+            };
             for &kernel in kernels {
                 functions.insert(kernel, module.load_function(kernel).map_err(failed)?);
             }
@@ -65,18 +69,23 @@ impl Kernels {
     }
 }
 
-/// The machine code of one file.
-fn cubin(file: &str, text: &str, architecture: &str, cache: Option<&Path>) -> Result<Vec<u8>, String> {
+/// Where the machine code of one file is kept.
+fn place(file: &str, text: &str, architecture: &str, cache: &Path) -> PathBuf {
     let digest = Sha256::new().chain_update(version()).chain_update(text).finalize();
     let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let kept = cache.map(|folder| folder.join(format!("{file}-{architecture}-{digest}.cubin")));
-    if let Some(cubin) =
-        kept.as_ref().and_then(|path| std::fs::read(path).ok()).filter(|cubin| !cubin.is_empty())
-    {
-        return Ok(cubin);
-    }
+    cache.join(format!("{file}-{architecture}-{digest}.cubin"))
+}
+
+/// The machine code of one file, if it was kept.
+fn kept(file: &str, text: &str, architecture: &str, cache: Option<&Path>) -> Option<Vec<u8>> {
+    std::fs::read(place(file, text, architecture, cache?)).ok().filter(|cubin| !cubin.is_empty())
+}
+
+/// Compiles one file, and keeps what comes of it.
+fn cubin(file: &str, text: &str, architecture: &str, cache: Option<&Path>) -> Result<Vec<u8>, String> {
     let cubin = compile(file, text, architecture)?;
-    if let (Some(path), Some(folder)) = (kept, cache) {
+    if let Some(folder) = cache {
+        let path = place(file, text, architecture, folder);
         // Under a name of its own until it is whole: another process may be reading.
         let part = folder.join(format!("{file}-{architecture}-{}.part", std::process::id()));
         let keep = || {

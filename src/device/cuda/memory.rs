@@ -61,8 +61,8 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let bound = self.memory.context.bind_to_thread();
         // SAFETY: the address came from `malloc_sync`. The driver finishes the work that uses it before it frees it.
-        let freed = bound.and_then(|()| unsafe { result::free_sync(self.address) });
-        self.memory.context.record_err(freed);
+        // What cannot be freed is the failed context's.
+        let _ = bound.and_then(|()| unsafe { result::free_sync(self.address) });
         self.memory.device.fetch_sub(self.size.max(1), Relaxed);
     }
 }
@@ -101,8 +101,7 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         let bound = self.memory.context.bind_to_thread();
         // SAFETY: the address came from `malloc_host`, and the owner has seen the copies with it end.
-        let freed = bound.and_then(|()| unsafe { result::free_host(self.start.as_ptr().cast()) });
-        self.memory.context.record_err(freed);
+        let _ = bound.and_then(|()| unsafe { result::free_host(self.start.as_ptr().cast()) });
         self.memory.pinned.fetch_sub(self.size.max(1), Relaxed);
     }
 }
