@@ -63,10 +63,13 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("closing");
-    state.stop();
-    server.await?;
-    Ok(())
+    tracing::info!("closing: nothing new is taken, and what is open may end");
+    state.drain();
+    tokio::select! {
+        ended = server => Ok(ended?),
+        _ = terminate.recv() => Err(Failure::from("ended at once, since a second signal came")),
+        _ = interrupt.recv() => Err(Failure::from("ended at once, since a second signal came")),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

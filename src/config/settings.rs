@@ -104,6 +104,9 @@ settings! {
     /// Seconds after which a WebSocket is closed, whatever it does; 0: never [default: 0]
     #[arg(value_name = "SECONDS")]
     max_connection_age / "THALWEG_MAX_CONNECTION_AGE": u64 = 0;
+    /// Seconds for open connections to end once the server is told to; streams are told, and may go on [default: 60]
+    #[arg(value_name = "SECONDS")]
+    grace_period / "THALWEG_GRACE_PERIOD": u64 = 60;
     /// What is logged: error, warn, info, debug, trace, or directives for single modules [default: info]
     #[arg(value_name = "FILTER")]
     log / "THALWEG_LOG": String = "info".to_owned();
@@ -244,7 +247,7 @@ mod tests {
               |
             1 | listn = 'x'
               | ^^^^^
-            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `log`, `log_format`"]],
+            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `log`, `log_format`"]],
         );
     }
 

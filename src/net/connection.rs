@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::control::{Asked, Control, End};
+use super::drain::{self, Phase};
 use super::keepalive::Keepalive;
 use super::patience::Patience;
 use super::socket::{
@@ -51,6 +52,11 @@ pub trait Endpoint: Send + Sync {
     /// Makes one more request of what has been received; asked before anything more is read.
     fn resume(&self, _mailbox: &Arc<Mailbox<Self::Context>>) -> Resume {
         Resume::Read
+    }
+
+    /// Whether the connection has a state of its own, so that its client may choose when to move.
+    fn is_stream(&self) -> bool {
+        false
     }
 
     /// What to keep with an error that no request caused.
@@ -95,7 +101,7 @@ pub async fn serve<R, W, E>(
     endpoint: &E,
     limits: Limits,
     metrics: &Metrics,
-    mut shutdown: watch::Receiver<bool>,
+    phases: watch::Receiver<Phase>,
 ) -> u16
 where
     R: AsyncRead + Unpin,
@@ -109,12 +115,18 @@ where
         let mut reader = pin!(read_half(&mut read, endpoint, limits, &mailbox, &control, metrics));
         let mut writer =
             pin!(write_half(&mut write, endpoint, limits, &mailbox, &control, metrics, &mut ready));
-        let mut stop = pin!(shutdown.wait_for(|stop| *stop));
+        let mut leaving = pin!(drain::follow(phases, endpoint.is_stream(), &control));
+        let mut leaves = false;
         let mut timer = Timer::new(&limits);
         let mut end = None;
         poll_fn(|cx| {
             if end.is_none() {
-                end = poll_end(cx, reader.as_mut(), stop.as_mut()).or_else(|| timer.poll(cx, &control));
+                // Before the reader, which is told by it.
+                leaves = leaves || leaving.as_mut().poll(cx).is_ready();
+                end = match reader.as_mut().poll(cx) {
+                    Poll::Ready(end) => Some(end),
+                    Poll::Pending => timer.poll(cx, &control),
+                };
                 match end {
                     Some(End::Gone) => return Poll::Ready(End::Gone),
                     Some(End::Close { .. }) => {
@@ -159,18 +171,6 @@ where
     }
 }
 
-fn poll_end(
-    cx: &mut Context<'_>,
-    reader: std::pin::Pin<&mut impl Future<Output = End>>,
-    stop: std::pin::Pin<&mut impl Future>,
-) -> Option<End> {
-    if let Poll::Ready(end) = reader.poll(cx) {
-        return Some(end);
-    }
-    let reason = "the server is closing";
-    stop.poll(cx).is_ready().then_some(End::Close { code: close::GOING_AWAY, reason, asked: false })
-}
-
 /// Reads on until the client closes: a socket that is closed with unread bytes is reset, and the client may
 /// never see what was sent to it last.
 async fn linger(read: &mut (impl AsyncRead + Unpin)) {
@@ -202,8 +202,18 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
                 Some(event) => break event,
                 None => control.begin_message(messages.begun()),
             }
-            if let Err(gone) = messages.fill().await {
-                break Err(gone);
+            let mut filled = pin!(messages.fill());
+            let filled = poll_fn(|cx| match control.is_leaving() {
+                true => Poll::Ready(None),
+                false => filled.as_mut().poll(cx).map(Some),
+            });
+            match filled.await {
+                Some(Ok(())) => {}
+                Some(Err(gone)) => break Err(gone),
+                None => {
+                    let reason = "the server is closing";
+                    return End::Close { code: close::GOING_AWAY, reason, asked: false };
+                }
             }
         };
         match event {

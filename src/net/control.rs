@@ -38,6 +38,8 @@ pub struct Control {
     /// How often the writer has begun to send, and whether it waits for the socket.
     sends: AtomicU64,
     sending: AtomicBool,
+    /// The server is closing: nothing more is read.
+    leaving: AtomicBool,
 }
 
 /// What the writer is asked to send beside answers.
@@ -75,7 +77,17 @@ impl Control {
             message: AtomicU64::new(NOTHING),
             sends: AtomicU64::new(0),
             sending: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         }
+    }
+
+    /// The reader is to stop once it has made requests of all that has come.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Whether the socket is read.

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER, UPGRADE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
@@ -101,6 +101,10 @@ impl Refused {
             }
             _ if code.http_status() == 503 => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                if code == Code::ShuttingDown {
+                    // The next connection may lead to another server.
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
             }
             _ => {}
         }
@@ -231,7 +235,7 @@ impl Endpoint {
         let place = state.crowd.enter(peer)?;
         let state = Arc::clone(state);
         // Taken here, so that the server waits for this connection from now on.
-        let stop = state.stopping();
+        let stop = state.phases();
         tokio::spawn(async move {
             let _place = place;
             let Some((read, write)) = upgrade::halves(upgrade).await else { return };

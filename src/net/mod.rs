@@ -6,6 +6,7 @@ mod admin;
 pub mod connection;
 mod control;
 mod crowd;
+pub mod drain;
 mod http;
 mod infer;
 pub mod keepalive;

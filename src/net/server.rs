@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::connection::Limits;
 use super::crowd::Crowd;
+use super::drain::{self, Phase};
 use super::http;
 use super::keepalive::Keepalive;
 use super::patience::Patience;
@@ -28,9 +29,6 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// A pause when no connection can be accepted (out of file descriptors, say), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long connections may take to end once the server stops.
-const GRACE: Duration = Duration::from_secs(10);
-
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
@@ -45,9 +43,11 @@ pub struct State {
     pub limits: Limits,
     pub crowd: Arc<Crowd>,
     pub request_timeout: Duration,
+    /// How long connections may take to end once the server is told to.
+    grace: Duration,
     /// Set once all models are loaded.
     registry: OnceLock<Registry>,
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
 }
 
 impl State {
@@ -72,14 +72,15 @@ impl State {
             },
             crowd: Crowd::new(settings.max_connections, settings.max_connections_per_address),
             request_timeout: settings.request_timeout(),
+            grace: Duration::from_secs(settings.grace_period),
             registry: OnceLock::new(),
-            stop: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Open),
         })
     }
 
     /// The models, once they are loaded and until the server stops.
     pub fn registry(&self) -> Result<&Registry> {
-        if *self.stop.borrow() {
+        if *self.phase.borrow() != Phase::Open {
             return Err(Error::new(Code::ShuttingDown, "the server is closing"));
         }
         self.registry.get().ok_or_else(|| Error::new(Code::ModelNotReady, "the models are still loading"))
@@ -102,14 +103,19 @@ impl State {
         let _ = self.registry.set(registry);
     }
 
-    /// Tells every connection to end.
-    pub fn stop(&self) {
-        self.stop.send_replace(true);
+    /// Takes nothing new from now on, and gives streams so much time to move.
+    pub fn drain(&self) {
+        self.phase.send_replace(Phase::Draining(drain::notice(self.grace)));
     }
 
-    /// Tells when the server stops; connections hold one as long as they live.
-    pub fn stopping(&self) -> watch::Receiver<bool> {
-        self.stop.subscribe()
+    /// Tells every connection to end.
+    pub fn stop(&self) {
+        self.phase.send_replace(Phase::Closing);
+    }
+
+    /// Tells how far the server is on its way to its end; connections hold one as long as they live.
+    pub fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
     }
 
     /// The metrics, with those that are read rather than counted.
@@ -145,19 +151,29 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Accepts connections until the server is told to stop, then waits for them to end.
+    /// Accepts connections until the server is told to end, then refuses them until those that are open have ended.
     pub async fn run(self) {
-        let mut stopping = self.state.stopping();
         let upkeep = tokio::spawn(upkeep(Arc::clone(&self.state.metrics)));
+        let mut phases = self.state.phases();
+        self.accept(ends(&mut phases), true).await;
+        drop(phases);
+        self.drain().await;
+        upkeep.abort();
+    }
+
+    /// Accepts connections for as long as something else takes.
+    async fn accept(&self, until: impl Future<Output = ()>, is_open: bool) {
+        let mut until = std::pin::pin!(until);
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = stopped(&mut stopping) => break,
+                () = until.as_mut() => return,
             };
             match accepted {
                 Ok((socket, peer)) => {
                     tracing::debug!(%peer, "connection");
-                    tokio::spawn(connection(socket, peer.ip(), Arc::clone(&self.state)));
+                    let phases = is_open.then(|| self.state.phases());
+                    tokio::spawn(connection(socket, peer.ip(), Arc::clone(&self.state), phases));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -165,19 +181,34 @@ impl Server {
                 }
             }
         }
-        upkeep.abort();
-        drop((self.listener, stopping));
-        let ended = tokio::time::timeout(GRACE, self.state.stop.closed()).await;
-        if ended.is_err() {
-            tracing::warn!(open = self.state.stop.receiver_count(), "connections are cut off");
-        }
+    }
+
+    /// Whoever comes meanwhile is refused by an answer, not by a closed port.
+    async fn drain(&self) {
+        let Self { state, .. } = self;
+        let notice = drain::notice(state.grace);
+        let end = async {
+            if tokio::time::timeout(notice, state.phase.closed()).await.is_ok() {
+                return;
+            }
+            state.stop();
+            if tokio::time::timeout(state.grace - notice, state.phase.closed()).await.is_err() {
+                tracing::warn!(open = state.phase.receiver_count(), "connections are cut off");
+            }
+        };
+        self.accept(end, false).await;
     }
 }
 
-async fn connection(socket: TcpStream, peer: IpAddr, state: Arc<State>) {
+/// One that comes while the server ends has no phases to follow: it is refused and closed.
+async fn connection(
+    socket: TcpStream,
+    peer: IpAddr,
+    state: Arc<State>,
+    phases: Option<watch::Receiver<Phase>>,
+) {
     // Answers are small and complete when they are sent: waiting to join them costs only latency.
     let _ = socket.set_nodelay(true);
-    let mut stopping = state.stopping();
     let timeout = state.request_timeout;
     let service = service_fn(move |request| http::handle(Arc::clone(&state), peer, request));
     let http = http1::Builder::new()
@@ -186,20 +217,23 @@ async fn connection(socket: TcpStream, peer: IpAddr, state: Arc<State>) {
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut http = std::pin::pin!(http);
-    let result = tokio::select! {
-        result = http.as_mut() => result,
-        () = stopped(&mut stopping) => {
-            http.as_mut().graceful_shutdown();
-            http.await
-        }
+    let result = match phases {
+        None => http.await,
+        Some(mut phases) => tokio::select! {
+            result = http.as_mut() => result,
+            () = ends(&mut phases) => {
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
+        },
     };
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended");
     }
 }
 
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|stop| *stop).await;
+async fn ends(phases: &mut watch::Receiver<Phase>) {
+    let _ = phases.wait_for(|phase| *phase != Phase::Open).await;
 }
 
 async fn upkeep(metrics: Arc<Metrics>) {

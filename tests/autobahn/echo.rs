@@ -15,6 +15,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use thalweg::metrics::Metrics;
 use thalweg::net::connection::{self, Endpoint, Limits};
+use thalweg::net::drain::Phase;
 use thalweg::net::keepalive::Keepalive;
 use thalweg::net::patience::Patience;
 use thalweg::net::socket::append_frame;
@@ -88,7 +89,7 @@ async fn echo(
     let (response, upgrade) = upgrade::accept(&mut request)?;
     tokio::spawn(async move {
         let Some((read, write)) = upgrade::halves(upgrade).await else { return };
-        let (_stop, stopping) = watch::channel(false);
+        let (_stop, stopping) = watch::channel(Phase::Open);
         connection::serve(read, write, &Echo, LIMITS, &metrics, stopping).await;
     });
     Ok(response)

@@ -117,6 +117,10 @@ impl Endpoint for ByteEndpoint {
         self.served.submit(0, draft, mailbox.issue(step));
     }
 
+    fn is_stream(&self) -> bool {
+        true
+    }
+
     fn unasked(&self) -> Step {
         self.step()
     }

@@ -304,6 +304,10 @@ impl Endpoint for SignalEndpoint {
         }
     }
 
+    fn is_stream(&self) -> bool {
+        true
+    }
+
     fn unasked(&self) -> Owed {
         Owed::Refused
     }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::connection::{Limits, serve};
+use super::drain::Phase;
 use super::keepalive::Keepalive;
 use super::patience::Patience;
 use super::stream::{Choices, SignalEndpoint, Source};
@@ -40,7 +41,7 @@ struct Talk {
     lane: Consumer,
     streams: Arc<Streams>,
     serving: JoinHandle<u16>,
-    _stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
 }
 
 impl Talk {
@@ -85,13 +86,13 @@ impl Talk {
         let limits = Limits { max_message_size: 1024, max_frame_size: 0, window, keepalive, patience };
         let endpoint = SignalEndpoint::new(served, stream, source, choices, limits, Clock::start()).unwrap();
         let (near, far) = tokio::io::duplex(1 << 16);
-        let (stop, stopping) = watch::channel(false);
+        let (phase, phases) = watch::channel(Phase::Open);
         let serving = tokio::spawn(async move {
             let (read, write) = tokio::io::split(far);
-            serve(read, write, &endpoint, limits, &metrics, stopping).await
+            serve(read, write, &endpoint, limits, &metrics, phases).await
         });
         let client = Client { pipe: near, buffer: BytesMut::new() };
-        Self { client, lane, streams, serving, _stop: stop }
+        Self { client, lane, streams, serving, phase }
     }
 
     /// Takes all steps that wait in the lane's queue, says which, and answers them.

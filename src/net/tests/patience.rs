@@ -10,7 +10,7 @@ use fastwebsockets::OpCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::{Keepalive, Limits, Patience, Talk, serve};
+use super::{Keepalive, Limits, Patience, Phase, Talk, serve};
 use crate::metrics::Metrics;
 use crate::net::connection::Endpoint;
 use crate::net::socket::append_frame;
@@ -127,7 +127,7 @@ async fn reads(ping_interval: u64, bytes_a_second: usize, expect: Expect) {
         patience: patience(0, 60, 0),
     };
     let (mut near, far) = tokio::io::duplex(64);
-    let (_stop, stopping) = watch::channel(false);
+    let (_stop, stopping) = watch::channel(Phase::Open);
     let start = tokio::time::Instant::now();
     let serving = tokio::spawn(async move {
         let (read, write) = tokio::io::split(far);

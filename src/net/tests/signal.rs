@@ -6,11 +6,12 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use fastwebsockets::OpCode;
 
-use super::{Keepalive, Patience, Talk};
+use super::{Keepalive, Patience, Phase, Talk};
 use crate::error::Code;
 
 /// Does what the script says, and tells what comes of each step. `run` has the lane answer what waits for it, `fail`
 /// and `lose` have it refuse that, because it failed or has no state for it any more,
+/// `drain` and `end` are phases of the server's end,
 /// `!` sends a control message, `ping` a ping, `leave` ends the pipe, and anything else is signal.
 async fn check(window: usize, script: &[&str], expect: Expect) {
     let keepalive = Keepalive { interval: Duration::ZERO, idle: Duration::ZERO };
@@ -22,6 +23,8 @@ async fn check(window: usize, script: &[&str], expect: Expect) {
             "run" => writeln!(told, "  {}", talk.run_lane(None)).unwrap(),
             "fail" => writeln!(told, "  {}", talk.run_lane(Some(Code::Internal))).unwrap(),
             "lose" => writeln!(told, "  {}", talk.run_lane(Some(Code::StateLost))).unwrap(),
+            "drain" => drop(talk.phase.send_replace(Phase::Draining(Duration::from_secs(55)))),
+            "end" => drop(talk.phase.send_replace(Phase::Closing)),
             "ping" => talk.client.send(OpCode::Ping, b"?").await,
             "leave" => {
                 drop(std::mem::replace(&mut talk.client.pipe, tokio::io::duplex(1).0));
@@ -152,6 +155,39 @@ async fn a_stream_whose_state_is_lost_is_told_and_begins_anew() {
         run
           lane: ij#1 anew
           {"type":"result","seq":4,"start_ms":8.0,"end_ms":10.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[105,106]}]}
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn a_stream_may_go_on_until_the_end_and_is_owed_nothing_then() {
+    check(2, &["ab", "drain", "run", "cdefgh", "end", "ij", "run", "run", "run"], expect![[r#"
+        ab
+        drain
+          {"type":"going_away","time_left_ms":55000}
+        run
+          lane: ab#1 anew
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+        cdefgh
+        end
+        ij
+        run
+          lane: cd#1
+          {"type":"result","seq":1,"start_ms":2.0,"end_ms":4.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[99,100]}]}
+        run
+          lane: ef#1
+          {"type":"result","seq":2,"start_ms":4.0,"end_ms":6.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[101,102]}]}
+        run
+          lane: gh#1
+          {"type":"result","seq":3,"start_ms":6.0,"end_ms":8.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[103,104]}]}
+          close 1001 the server is closing
+    "#]]).await;
+    check(8, &["abc", "end", "run"], expect![[r#"
+        abc
+        end
+        run
+          lane: ab#1 anew
+          {"type":"result","seq":0,"start_ms":0.0,"end_ms":2.0,"outputs":[{"name":"y","datatype":"UINT8","shape":[1,2],"data":[97,98]}]}
+          close 1001 the server is closing
     "#]]).await;
 }
 
