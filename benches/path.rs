@@ -59,7 +59,7 @@ fn start_lane(signature: &Signature) -> (Producer, Clock) {
         priority_levels: 1,
     };
     let feed = Feed::new(requests, policy, clock, Arc::clone(&metrics));
-    let pipeline = Host::new(Cpu::new(signature, &[]), Box::new(Echo));
+    let pipeline = Host::new(Cpu::new(signature, &[], &[]), Box::new(Echo));
     Supervisor::of_one(pipeline, feed, clock, metrics).start().expect("a thread");
     (producer, clock)
 }
@@ -118,7 +118,7 @@ fn gather(c: &mut Criterion) {
     for (name, signature, bytes) in [first, second] {
         let mut group = c.benchmark_group(name);
         let payloads = [Payload::Rows(Bytes::from(vec![0; bytes]))];
-        let mut device = Cpu::new(&signature, &[]);
+        let mut device = Cpu::new(&signature, &[], &[]);
         for batch in BATCHES {
             group.throughput(Throughput::Elements(batch as u64));
             group.bench_with_input(BenchmarkId::from_parameter(batch), &batch, |bencher, &batch| {

@@ -46,7 +46,7 @@ fn load(name: &str) -> (OnnxModel, Derived) {
 }
 
 fn start(name: &str) -> Box<dyn Running> {
-    let (model, Derived { signature, constants }) = load(name);
+    let (model, Derived { model: signature, constants, .. }) = load(name);
     model.start(&signature, &constants).unwrap()
 }
 
@@ -216,7 +216,7 @@ fn bytes_that_are_not_the_tensor_are_an_error() {
 
 #[test]
 fn two_lanes_run_a_model_at_once() {
-    let (model, Derived { signature, constants }) = load("add_fp32");
+    let (model, Derived { signature, constants, .. }) = load("add_fp32");
     let mut lanes: Vec<_> = (0..2).map(|_| model.start(&signature, &constants).unwrap()).collect();
     std::thread::scope(|scope| {
         for lane in &mut lanes {
@@ -270,7 +270,7 @@ fn signatures_are_derived_from_real_graphs() {
     names.extend(["magika", "silero_vad"].map(String::from));
     let mut text = String::new();
     for name in names {
-        let (_, Derived { signature, constants }) = load(&name);
+        let (_, Derived { signature, constants, .. }) = load(&name);
         let show = |specs: &[TensorSpec]| specs.iter().map(show).collect::<Vec<_>>().join(" ");
         let (inputs, outputs) = (show(&signature.inputs), show(&signature.outputs));
         write!(text, "{name}, {}: {inputs} -> {outputs}", signature.max_batch_size).unwrap();

@@ -66,7 +66,7 @@ impl Model {
     fn served(&self) -> (Found, String) {
         let (file, _) = registry::read_model(self.0.path()).unwrap();
         let opened = registry::open(runtime(), self.0.path(), 1, &file).unwrap();
-        let Derived { signature, constants } = derive(opened.model.graph(), &opened.file).unwrap();
+        let Derived { signature, constants, .. } = derive(opened.model.graph(), &opened.file).unwrap();
         let specs = signature.inputs.iter().chain(signature.states.iter().map(|state| &state.input));
         let dim = |dim: &Dim| if let Dim::Fixed(size) = dim { size.to_string() } else { "?".into() };
         let show = |spec: &thalweg::tensor::TensorSpec| {

@@ -6,7 +6,7 @@ use super::model::{Model, Request, land, launch, sizes, tensor};
 use super::random::Random;
 use super::{Target, Verdict, encodings};
 use crate::signal::Encoding;
-use crate::tensor::{ByteWindow, DataType, Payload, TensorSpec};
+use crate::tensor::{ByteWindow, Conversion, DataType, Payload, TensorSpec};
 
 /// Elements of a block: nothing to share a word with, no power of two, and Silero's window.
 const SIZES: &[usize] = &[1, 3, 17, 576];
@@ -88,11 +88,11 @@ fn batches(target: &Target, random: &mut Random, inputs: Vec<(TensorSpec, Kind)>
     let (specs, kinds): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
     let limit = random.within(1, 9);
     let mut model = Model::echo(specs, limit);
-    let window = |kind: &Kind| match kind {
-        Kind::Window(window) => Some(window.clone()),
+    let conversion = |kind: &Kind| match kind {
+        Kind::Window(window) => Some(Conversion::Window(window.clone())),
         Kind::Rows | Kind::Signal => None,
     };
-    model.windows = kinds.iter().map(window).collect();
+    model.conversions = kinds.iter().map(conversion).collect();
     model.buckets = random.one_of(&[vec![], vec![limit], vec![2, 5]]);
     let mut pipeline = model.on(target)?;
     for _ in 0..count {

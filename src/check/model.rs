@@ -11,14 +11,14 @@ use crate::error::{Code, Error, Result};
 use crate::lane::{Cuda, Host, Landed, Pipeline};
 use crate::streams::Slot;
 use crate::tensor::{
-    BatchOutput, ByteWindow, Column, DataType, Dim, GroupKey, Payload, Signature, StateSpec, Storage,
+    BatchOutput, Column, Conversion, DataType, Dim, GroupKey, Payload, Signature, StateSpec, Storage,
     TensorSpec,
 };
 
 /// What a model takes and gives, and what it copies.
 pub(super) struct Model {
     pub(super) signature: Signature,
-    pub(super) windows: Vec<Option<ByteWindow>>,
+    pub(super) conversions: Vec<Option<Conversion>>,
     /// Batch sizes that a device prepares for; none: powers of two.
     pub(super) buckets: Vec<usize>,
     /// Batches that may be under way, where the device can have several.
@@ -40,7 +40,7 @@ impl Model {
         let outputs = outputs.collect();
         Self {
             signature: Signature { inputs, outputs, states: Vec::new(), max_batch_size: limit },
-            windows: Vec::new(),
+            conversions: Vec::new(),
             buckets: Vec::new(),
             depth: 2,
             capacity: 0,
@@ -97,12 +97,13 @@ impl Model {
                 let axes = specs.map(|spec| spec.batch_axis);
                 let wiring = self.wiring.iter().copied().zip(axes).collect();
                 let copies = OnHost { wiring, broken: Arc::clone(&self.broken) };
-                Box::new(Host::new(Cpu::new(&self.signature, &self.windows), Box::new(copies)))
+                Box::new(Host::new(Cpu::new(&self.signature, &self.conversions, &[]), Box::new(copies)))
             }
             Target::Gpu(gpu) => {
                 let buckets = Buckets::new(self.signature.batch_limit(), &self.buckets);
+                let (depth, capacity) = (self.depth, self.capacity);
                 let resident =
-                    Resident::new(&self.signature, &self.windows, buckets, self.depth, self.capacity)?;
+                    Resident::new(&self.signature, &self.conversions, &[], buckets, depth, capacity)?;
                 let device = gpu.device(resident)?;
                 let copies = device.copies(&self.wiring)?;
                 let model = OnDevice { copies, broken: Arc::clone(&self.broken) };

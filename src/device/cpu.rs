@@ -1,23 +1,22 @@
 //! Batches in host memory.
 
-use ndarray::{ArrayView3, ArrayViewMut3, s};
 use smallvec::SmallVec;
 
-use super::TensorView;
+use super::input::Input;
 use super::slab::Slab;
+use super::{TensorView, reduce};
 use crate::error::{Code, Error, Result};
-use crate::signal::Encoding;
 use crate::streams::Slot;
-use crate::tensor::{
-    BatchOutput, ByteWindow, Column, DataType, GroupKey, Payload, Shape, Signature, TensorSpec, element_count,
-};
+use crate::tensor::{BatchOutput, Column, Conversion, GroupKey, Payload, Reduction, Signature, TensorSpec};
 
 pub struct Cpu {
     inputs: Vec<Input>,
     states: Vec<State>,
     /// Whose rows the batch holds, where the model keeps state.
     slots: Vec<Slot>,
-    /// Outputs of the model that are not state.
+    /// What becomes of each output of the model that is not state; none at all if nothing does.
+    reductions: Vec<Option<Reduction>>,
+    /// Outputs that clients see.
     outputs: usize,
     rows: usize,
     filled: usize,
@@ -29,31 +28,31 @@ struct State {
     slab: Slab,
 }
 
-/// One input's batch tensor, reused from batch to batch.
-struct Input {
-    spec: TensorSpec,
-    window: Option<ByteWindow>,
-    shape: Shape,
-    // Words, so that every datatype is aligned.
-    words: Vec<u64>,
-    // `BYTES` have no fixed size; they are joined in wire form.
-    strings: Vec<u8>,
-}
-
 impl Cpu {
-    /// A device for models of this signature; `windows` gives each input's conversion of plain messages.
-    pub fn new(signature: &Signature, windows: &[Option<ByteWindow>]) -> Self {
-        let windows = windows.iter().cloned().chain(std::iter::repeat(None));
-        let inputs = signature.inputs.iter().zip(windows).map(|(spec, window)| Input::new(spec, window));
-        let states = signature.states.iter().map(|state| State {
+    /// A device for a model that takes and gives what the signature says: what clients send in place of each input,
+    /// and get in place of each output. What is left out is as it is.
+    pub fn new(
+        model: &Signature,
+        conversions: &[Option<Conversion>],
+        reductions: &[Option<Reduction>],
+    ) -> Self {
+        let conversions = conversions.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        let inputs =
+            model.inputs.iter().zip(conversions).map(|(spec, conversion)| Input::new(spec, conversion));
+        let states = model.states.iter().map(|state| State {
             batch: Input::new(&state.input, None),
             slab: Slab::new(state.initial.clone()),
         });
+        let reduced = reductions.iter().copied().chain(std::iter::repeat(None)).zip(&model.outputs);
+        let seen = |(reduction, spec): (Option<Reduction>, &TensorSpec)| {
+            reduction.map_or(1, |reduction| reduction.seen(spec).len())
+        };
         Self {
             inputs: inputs.collect(),
             states: states.collect(),
             slots: Vec::new(),
-            outputs: signature.outputs.len(),
+            outputs: reduced.map(seen).sum(),
+            reductions: if reductions.iter().all(Option::is_none) { Vec::new() } else { reductions.to_vec() },
             rows: 0,
             filled: 0,
         }
@@ -107,7 +106,23 @@ impl Cpu {
         self.inputs.iter().chain(self.states.iter().map(|state| &state.batch)).map(Input::view).collect()
     }
 
-    /// Keeps the states that a run gave, behind its outputs, for the slots of its batch.
+    /// Makes of a run's outputs what clients get; its states stay behind them.
+    pub fn reduce(&self, output: BatchOutput) -> Result<BatchOutput> {
+        if self.reductions.is_empty() {
+            return Ok(output);
+        }
+        let mut columns = Vec::with_capacity(self.outputs + self.states.len());
+        let reductions = self.reductions.iter().copied().chain(std::iter::repeat(None));
+        for (column, reduction) in output.columns.into_iter().zip(reductions) {
+            match reduction {
+                None => columns.push(column),
+                Some(reduction) => columns.extend(reduce::reduce(&column, reduction)?),
+            }
+        }
+        Ok(BatchOutput { columns })
+    }
+
+    /// Keeps the states that a run gave, behind what clients get, for the slots of its batch.
     pub fn keep(&mut self, output: &BatchOutput) -> Result<()> {
         let columns = output.columns.get(self.outputs..).unwrap_or_default();
         if columns.len() != self.states.len() {
@@ -134,131 +149,17 @@ impl Cpu {
     }
 }
 
-fn misfit(spec: &TensorSpec) -> Error {
-    Error::new(Code::Internal, format!("a request's bytes for '{}' are not its rows", spec.name))
-}
-
-impl Input {
-    fn new(spec: &TensorSpec, window: Option<ByteWindow>) -> Self {
-        let (shape, words, strings) = (Shape::new(), Vec::new(), Vec::new());
-        Self { spec: spec.clone(), window, shape, words, strings }
-    }
-
-    fn begin(&mut self, rows: usize, dynamic: &mut impl Iterator<Item = usize>) -> Result<()> {
-        self.shape = self.spec.batch_shape(rows, dynamic);
-        self.strings.clear();
-        if let Some(size) = self.spec.datatype.size() {
-            let bytes = element_count(&self.shape).and_then(|count| count.checked_mul(size));
-            let bytes = bytes.ok_or_else(|| Error::new(Code::ShapeOverflow, "the batch is too large"))?;
-            self.words.resize(bytes.div_ceil(size_of::<u64>()), 0);
-        }
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.spec.datatype.size().unwrap_or(0)
-    }
-
-    fn put_rows(&mut self, start: usize, rows: usize, payload: &[u8]) -> Result<()> {
-        let Some(size) = self.spec.datatype.size() else {
-            self.strings.extend_from_slice(payload);
-            return Ok(());
-        };
-        let total = self.bytes();
-        let batch = &mut bytemuck::cast_slice_mut(&mut self.words)[..total];
-        let Some(axis) = self.spec.batch_axis else {
-            // Without a batch axis a batch is one request.
-            return if payload.len() == total {
-                batch.copy_from_slice(payload);
-                Ok(())
-            } else {
-                Err(misfit(&self.spec))
-            };
-        };
-        let outer: usize = self.shape[..axis].iter().product();
-        let inner: usize = self.shape[axis + 1..].iter().product::<usize>() * size;
-        if outer == 1 {
-            let place = batch.get_mut(start * inner..(start + rows) * inner);
-            let place =
-                place.filter(|place| place.len() == payload.len()).ok_or_else(|| misfit(&self.spec))?;
-            place.copy_from_slice(payload);
-            return Ok(());
-        }
-        let payload =
-            ArrayView3::from_shape((outer, rows, inner), payload).map_err(|_| misfit(&self.spec))?;
-        let mut batch = ArrayViewMut3::from_shape((outer, self.shape[axis], inner), batch)
-            .map_err(|_| misfit(&self.spec))?;
-        let mut place = batch.slice_mut(s![.., start..start + rows, ..]);
-        for (mut to, from) in place.outer_iter_mut().zip(payload.outer_iter()) {
-            match (to.as_slice_mut(), from.as_slice()) {
-                // One copy a block: an element-wise assignment of bytes costs four times as much.
-                (Some(to), Some(from)) => to.copy_from_slice(from),
-                _ => to.assign(&from),
-            }
-        }
-        Ok(())
-    }
-
-    fn put_message(&mut self, start: usize, message: &[u8]) -> Result<()> {
-        let Some(window) = &self.window else { return Err(misfit(&self.spec)) };
-        let width = window.width();
-        let elements = start * width..(start + 1) * width;
-        let row = window.row(message);
-        let words = &mut self.words;
-        macro_rules! fill {
-            ($type:ty, $convert:expr) => {{
-                let batch: &mut [$type] = bytemuck::cast_slice_mut(words);
-                let place = batch.get_mut(elements).ok_or_else(|| misfit(&self.spec))?;
-                for (element, value) in place.iter_mut().zip(row) {
-                    *element = $convert(value);
-                }
-            }};
-        }
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            reason = "checked when configured"
-        )]
-        match self.spec.datatype {
-            DataType::Int32 => fill!(i32, |value| value as i32),
-            DataType::Int64 => fill!(i64, |value| value),
-            DataType::Fp32 => fill!(f32, |value| value as f32),
-            _ => return Err(misfit(&self.spec)),
-        }
-        Ok(())
-    }
-
-    fn put_signal(&mut self, start: usize, encoding: Encoding, signal: &[u8]) -> Result<()> {
-        let width = self.shape.iter().skip(1).product::<usize>();
-        if self.spec.datatype != DataType::Fp32 || signal.len() != width * encoding.width() {
-            return Err(misfit(&self.spec));
-        }
-        let batch: &mut [f32] = bytemuck::cast_slice_mut(&mut self.words);
-        let row = batch.get_mut(start * width..(start + 1) * width).ok_or_else(|| misfit(&self.spec))?;
-        encoding.decode(signal, row);
-        Ok(())
-    }
-
-    fn view(&self) -> TensorView<'_> {
-        let data = match self.spec.datatype.size() {
-            Some(_) => &bytemuck::cast_slice(&self.words)[..self.bytes()],
-            None => &self.strings[..],
-        };
-        TensorView { datatype: self.spec.datatype, shape: self.shape.clone(), data }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Dim;
+    use crate::tensor::{ByteWindow, DataType, Dim, Narrow};
     use bytes::Bytes;
 
     fn device(datatype: DataType, dims: &[Dim], batch_axis: Option<usize>) -> Cpu {
         let spec = TensorSpec { name: "x".into(), datatype, dims: dims.to_vec(), batch_axis };
         let signature = Signature { inputs: vec![spec], outputs: vec![], states: vec![], max_batch_size: 8 };
         let window = ByteWindow { head: 2, tail: 1, block: 8, strip: true, pad: -1 };
-        Cpu::new(&signature, &[Some(window)])
+        Cpu::new(&signature, &[Some(Conversion::Window(window))], &[])
     }
 
     fn gather(device: &mut Cpu, key: &[usize], requests: &[(usize, &[u8])]) -> Result<(Vec<usize>, Vec<u8>)> {
@@ -299,6 +200,41 @@ mod tests {
         device.begin(1, &GroupKey::default()).unwrap();
         assert!(device.put(2, &[Payload::Rows(Bytes::from_static(&[0; 16]))], None).is_err());
         assert!(device.put(1, &[], None).is_err());
+    }
+
+    #[test]
+    fn rows_are_converted_along_any_axis() {
+        use Dim::{Dynamic, Fixed};
+        let device = |dims: &[Dim], batch_axis, conversion| {
+            let dims = dims.to_vec();
+            let spec = TensorSpec { name: "x".into(), datatype: DataType::Fp32, dims, batch_axis };
+            let signature =
+                Signature { inputs: vec![spec], outputs: vec![], states: vec![], max_batch_size: 8 };
+            Cpu::new(&signature, &[Some(conversion)], &[])
+        };
+        let numbers =
+            |(shape, bytes): (Vec<usize>, Vec<u8>)| (shape, bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
+        let double = || Conversion::Scale { from: Narrow::Uint8, scale: 2.0, offset: 0.0 };
+        let requests: &[(usize, &[u8])] = &[(1, &[1, 2]), (2, &[3, 4, 5, 6])];
+
+        let mut second = device(&[Fixed(2), Dynamic, Dynamic], Some(1), double());
+        let found = numbers(gather(&mut second, &[1], requests).unwrap());
+        assert_eq!(found, (vec![2, 3, 1], vec![2.0, 6.0, 8.0, 4.0, 10.0, 12.0]));
+        assert!(gather(&mut second, &[1], &[(1, &[1])]).is_err());
+        assert!(gather(&mut second, &[1], &[(1, &[1, 2, 3])]).is_err());
+        assert_eq!(numbers(gather(&mut second, &[0], &[(3, &[])]).unwrap()), (vec![2, 3, 0], vec![]));
+
+        let mut alone = device(&[Dynamic, Dynamic], None, double());
+        assert_eq!(
+            numbers(gather(&mut alone, &[1, 2], &[(1, &[7, 8])]).unwrap()),
+            (vec![1, 2], vec![14.0, 16.0])
+        );
+
+        // The key is what clients say: height and width.
+        let planes = Conversion::Planes { mean: vec![0.0; 2], deviation: vec![0.5; 2] };
+        let mut images = device(&[Dynamic, Fixed(2), Dynamic, Dynamic], Some(0), planes);
+        let found = numbers(gather(&mut images, &[1, 2], &[(1, &[0, 255, 255, 0])]).unwrap());
+        assert_eq!(found, (vec![1, 2, 1, 2], vec![0.0, 2.0, 2.0, 0.0]));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{Block, Buckets};
-use crate::tensor::{ByteWindow, DataType, Shape, Signature, TensorSpec};
+use crate::tensor::{Conversion, DataType, Dim, Reduction, Shape, Signature, TensorSpec};
 
 /// A GPU as its driver tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +52,24 @@ pub struct CopyTimes {
 /// A model whose tensors can stay at fixed places: all sizes but the batch's are known, and there are no strings.
 #[derive(Debug, Clone)]
 pub struct Resident {
-    pub inputs: Vec<(Block, Option<ByteWindow>)>,
+    pub inputs: Vec<(Block, Option<Conversion>)>,
     pub states: Vec<ResidentState>,
-    pub outputs: Vec<Block>,
+    pub outputs: Vec<ResidentOutput>,
     pub buckets: Buckets,
     /// Batches that may be under way at once.
     pub depth: usize,
     /// Rows of state: streams that may be open.
     pub capacity: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct ResidentOutput {
+    pub block: Block,
+    /// Elements along its last axis.
+    pub width: usize,
+    pub reduction: Option<Reduction>,
+    /// What clients get of it, and all that leaves the device.
+    pub answers: SmallVec<[Block; 2]>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,16 +80,25 @@ pub struct ResidentState {
     pub initial: Vec<u8>,
 }
 
+impl ResidentOutput {
+    /// Bytes of a row along its last axis, at least 1.
+    pub fn row_bytes(&self) -> usize {
+        (self.width * self.block.datatype.size().unwrap_or(1)).max(1)
+    }
+}
+
 impl Resident {
-    /// Why not is a sentence.
+    /// For a model that takes and gives what the signature says; the rest as for a [`Cpu`](super::Cpu). Why not is a
+    /// sentence.
     pub fn new(
-        signature: &Signature,
-        windows: &[Option<ByteWindow>],
+        model: &Signature,
+        conversions: &[Option<Conversion>],
+        reductions: &[Option<Reduction>],
         buckets: Buckets,
         depth: usize,
         capacity: usize,
     ) -> Result<Self, String> {
-        let limit = signature.batch_limit();
+        let limit = model.batch_limit();
         let block = |spec: &TensorSpec| {
             let block = Block::new(spec).ok_or_else(|| {
                 format!("'{}' has strings, or sizes beside the batch that are not fixed", spec.name)
@@ -87,8 +108,16 @@ impl Resident {
             }
             Ok(block)
         };
-        let windows = windows.iter().cloned().chain(std::iter::repeat(None));
-        let inputs = signature.inputs.iter().zip(windows).map(|(spec, window)| Ok((block(spec)?, window)));
+        let conversions = conversions.iter().cloned().chain(std::iter::repeat(None));
+        let inputs =
+            model.inputs.iter().zip(conversions).map(|(spec, conversion)| Ok((block(spec)?, conversion)));
+        let output = |(spec, reduction): (&TensorSpec, Option<Reduction>)| {
+            let answers = reduction.map_or_else(|| smallvec![spec.clone()], |reduction| reduction.seen(spec));
+            let width = spec.dims.last().map_or(1, |dim| if let Dim::Fixed(size) = dim { *size } else { 1 });
+            let answers = answers.iter().map(block).collect::<Result<_, String>>()?;
+            Ok(ResidentOutput { block: block(spec)?, width, reduction, answers })
+        };
+        let reductions = reductions.iter().copied().chain(std::iter::repeat(None));
         let state = |state: &crate::tensor::StateSpec| {
             let (input, output) = (block(&state.input)?, block(&state.output)?);
             if (input.outer, input.inner, input.datatype) != (output.outer, output.inner, output.datatype) {
@@ -98,8 +127,8 @@ impl Resident {
         };
         Ok(Self {
             inputs: inputs.collect::<Result<_, String>>()?,
-            states: signature.states.iter().map(state).collect::<Result<_, String>>()?,
-            outputs: signature.outputs.iter().map(block).collect::<Result<_, String>>()?,
+            states: model.states.iter().map(state).collect::<Result<_, String>>()?,
+            outputs: model.outputs.iter().zip(reductions).map(output).collect::<Result<_, String>>()?,
             buckets,
             depth: depth.max(1),
             capacity,

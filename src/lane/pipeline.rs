@@ -83,6 +83,7 @@ impl Pipeline for Host {
     fn launch(&mut self) -> Result<()> {
         let output = self.model.run(&self.device.inputs())?;
         check(&output, self.rows)?;
+        let output = self.device.reduce(output)?;
         self.device.keep(&output)?;
         self.output = Some(output);
         // There is room: the lane lands a batch before it launches the next.

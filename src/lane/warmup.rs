@@ -108,7 +108,7 @@ mod tests {
             states: vec![state],
             max_batch_size: 4,
         };
-        let mut pipeline = Host::new(Cpu::new(&signature, &[]), Box::new(Counts));
+        let mut pipeline = Host::new(Cpu::new(&signature, &[], &[]), Box::new(Counts));
         WarmUp::new(&signature, [1, 4, 4]).run(&mut pipeline).unwrap();
         for step in 1..4 {
             let slot = Slot { index: 0, generation: 1, begun: step > 1 };

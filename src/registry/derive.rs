@@ -1,17 +1,29 @@
 //! From what the model file says and what `model.toml` corrects to what is served.
 
-use super::file::{BatchAxis, ModelFile, TensorFile};
-use super::{FieldError, constant, sizes, state};
+use std::collections::BTreeMap;
+
+use smallvec::smallvec;
+
+use super::file::{BatchAxis, ModelFile};
+use super::{FieldError, constant, convert, reduce, sizes, state};
 use crate::engine::{Constant, Graph, Port, PortDim};
-use crate::tensor::{Dim, Signature, TensorSpec};
+use crate::tensor::{Conversion, Dim, Reduction, Signature, TensorSpec};
 
 /// Rows that a batch holds where nobody has said or measured otherwise.
 const DEFAULT_MAX_BATCH_SIZE: usize = 32;
 
-/// A model's signature and the inputs that clients do not see.
+/// What clients see of a model, what the model sees, and what is between them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
+    /// What clients send and get.
     pub signature: Signature,
+    /// What the model itself takes and gives.
+    pub model: Signature,
+    /// For each of the model's inputs.
+    pub conversions: Vec<Option<Conversion>>,
+    /// For each of the model's outputs.
+    pub reductions: Vec<Option<Reduction>>,
+    /// The inputs that clients do not see.
     pub constants: Vec<Constant>,
 }
 
@@ -19,27 +31,17 @@ pub struct Derived {
 pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
     known("inputs", &file.inputs, &graph.inputs)?;
     known("outputs", &file.outputs, &graph.outputs)?;
-    if let Some((name, _)) =
-        file.outputs.iter().find(|(_, file)| file.constant.is_some() || file.dims.is_some())
-    {
-        let why = "a model gives its outputs as it does: `constant` and `dims` are for inputs";
-        return Err(FieldError::new(format!("outputs.{name}"), why));
-    }
     let graph = &sizes::fix(graph, file)?;
-    let settings = |files: &std::collections::BTreeMap<String, TensorFile>, port: &Port| {
-        files.get(&port.name).cloned().unwrap_or_default()
-    };
-
     let mut constants = Vec::new();
     let mut inputs = Vec::new();
     for port in &graph.inputs {
-        match settings(&file.inputs, port).constant {
-            Some(value) => constants.push(constant::build(port, &value)?),
+        match file.inputs.get(&port.name).and_then(|input| input.constant.as_ref()) {
+            Some(value) => constants.push(constant::build(port, value)?),
             None => inputs.push(port),
         }
     }
     let batch = if file.max_batch_size == Some(0) { None } else { BatchDim::find(&inputs) };
-    let spec = |section: &str, port: &Port, file: &TensorFile| {
+    let spec = |section: &str, port: &Port, axis: Option<BatchAxis>| {
         let datatype = port.datatype.ok_or_else(|| {
             let field = format!("{section}.{}", port.name);
             FieldError::new(field, "its type is none of the protocol's, so the model cannot be served")
@@ -48,7 +50,7 @@ pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
             PortDim::Fixed(size) => Dim::Fixed(*size),
             PortDim::Symbol(_) | PortDim::Unknown => Dim::Dynamic,
         });
-        let batch_axis = match file.batch_axis {
+        let batch_axis = match axis {
             Some(BatchAxis::Axis(axis)) => Some(axis),
             Some(BatchAxis::None(_)) => None,
             None => batch.as_ref().and_then(|batch| batch.axis(port)),
@@ -57,31 +59,53 @@ pub fn derive(graph: &Graph, file: &ModelFile) -> Result<Derived, FieldError> {
     };
     let inputs: Vec<_> = inputs
         .into_iter()
-        .map(|port| spec("inputs", port, &settings(&file.inputs, port)))
+        .map(|port| spec("inputs", port, file.input_axis(&port.name)))
         .collect::<Result<_, FieldError>>()?;
     let outputs: Vec<_> = graph
         .outputs
         .iter()
-        .map(|port| spec("outputs", port, &settings(&file.outputs, port)))
+        .map(|port| spec("outputs", port, file.output_axis(&port.name)))
         .collect::<Result<_, FieldError>>()?;
 
-    let mut signature = Signature { inputs, outputs, states: Vec::new(), max_batch_size: 0 };
-    match batch_problem(&signature, file) {
-        None => signature.max_batch_size = file.max_batch_size.unwrap_or(DEFAULT_MAX_BATCH_SIZE),
+    let mut model = Signature { inputs, outputs, states: Vec::new(), max_batch_size: 0 };
+    match batch_problem(&model, file) {
+        None => model.max_batch_size = file.max_batch_size.unwrap_or(DEFAULT_MAX_BATCH_SIZE),
         // Nobody asked for batches: the model runs each request alone.
         Some(problem) if problem.asked || !matches!(file.max_batch_size, None | Some(0)) => {
             return Err(problem.error);
         }
         Some(_) => {
-            for spec in signature.inputs.iter_mut().chain(&mut signature.outputs) {
+            for spec in model.inputs.iter_mut().chain(&mut model.outputs) {
                 spec.batch_axis = None;
             }
         }
     }
     if let Some(sequences) = &file.sequence_batching {
-        state::split(&mut signature, sequences)?;
+        state::split(&mut model, sequences)?;
     }
-    Ok(Derived { signature, constants })
+    let conversions = convert::conversions(&model, file)?;
+    let reductions = reduce::reductions(&model, file)?;
+    let signature = seen(&model, &conversions, &reductions);
+    Ok(Derived { signature, model, conversions, reductions, constants })
+}
+
+/// What clients see of a model.
+fn seen(
+    model: &Signature,
+    conversions: &[Option<Conversion>],
+    reductions: &[Option<Reduction>],
+) -> Signature {
+    let inputs = model.inputs.iter().zip(conversions);
+    let inputs = inputs.map(|(spec, conversion)| match conversion {
+        None => spec.clone(),
+        Some(conversion) => conversion.seen(spec),
+    });
+    let outputs = model.outputs.iter().zip(reductions);
+    let outputs = outputs.flat_map(|(spec, reduction)| match reduction {
+        None => smallvec![spec.clone()],
+        Some(reduction) => reduction.seen(spec),
+    });
+    Signature { inputs: inputs.collect(), outputs: outputs.collect(), ..model.clone() }
 }
 
 /// The dimension that a model's author meant as the batch.
@@ -119,36 +143,32 @@ fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<Problem> {
     if file.max_batch_size == Some(0) {
         return Some(Problem { error: FieldError::new("max_batch_size", "0 was given"), asked: false });
     }
-    let sides = [("inputs", &signature.inputs, &file.inputs), ("outputs", &signature.outputs, &file.outputs)];
-    for (section, specs, files) in sides {
-        for spec in specs {
-            let field = format!("{section}.{}.batch_axis", spec.name);
-            let explicit = files.get(&spec.name).and_then(|file| file.batch_axis);
-            let why = match spec.batch_axis {
-                _ if explicit == Some(BatchAxis::None(true)) => {
-                    "true was given; name an axis, or write false if there is none".to_owned()
-                }
-                Some(axis) if axis >= spec.dims.len() => {
-                    format!("{axis} was given, the tensor has {} dimensions", spec.dims.len())
-                }
-                Some(axis) if spec.dims[axis] != Dim::Dynamic => {
-                    format!(
-                        "axis {axis} has a fixed size in the model file; export the model with it dynamic"
-                    )
-                }
-                Some(axis) if axis != 0 && spec.datatype.size().is_none() => {
-                    format!("{axis} was given, BYTES can only be joined along axis 0")
-                }
-                None if section == "inputs" => "no axis could be found; name it".to_owned(),
-                None if explicit.is_none() => {
-                    "no axis could be found; name it, or write false if the output belongs to a whole batch"
-                        .to_owned()
-                }
-                _ => continue,
-            };
-            let asked = matches!(explicit, Some(BatchAxis::Axis(_) | BatchAxis::None(true)));
-            return Some(Problem { error: FieldError::new(field, why), asked });
-        }
+    let inputs = signature.inputs.iter().map(|spec| ("inputs", spec, file.input_axis(&spec.name)));
+    let outputs = signature.outputs.iter().map(|spec| ("outputs", spec, file.output_axis(&spec.name)));
+    for (section, spec, explicit) in inputs.chain(outputs) {
+        let field = format!("{section}.{}.batch_axis", spec.name);
+        let why = match spec.batch_axis {
+            _ if explicit == Some(BatchAxis::None(true)) => {
+                "true was given; name an axis, or write false if there is none".to_owned()
+            }
+            Some(axis) if axis >= spec.dims.len() => {
+                format!("{axis} was given, the tensor has {} dimensions", spec.dims.len())
+            }
+            Some(axis) if spec.dims[axis] != Dim::Dynamic => {
+                format!("axis {axis} has a fixed size in the model file; export the model with it dynamic")
+            }
+            Some(axis) if axis != 0 && spec.datatype.size().is_none() => {
+                format!("{axis} was given, BYTES can only be joined along axis 0")
+            }
+            None if section == "inputs" => "no axis could be found; name it".to_owned(),
+            None if explicit.is_none() => {
+                "no axis could be found; name it, or write false if the output belongs to a whole batch"
+                    .to_owned()
+            }
+            _ => continue,
+        };
+        let asked = matches!(explicit, Some(BatchAxis::Axis(_) | BatchAxis::None(true)));
+        return Some(Problem { error: FieldError::new(field, why), asked });
     }
     if signature.inputs.is_empty() {
         let error = FieldError::new("max_batch_size", "a model without inputs has nothing to join");
@@ -157,11 +177,7 @@ fn batch_problem(signature: &Signature, file: &ModelFile) -> Option<Problem> {
     None
 }
 
-fn known(
-    section: &str,
-    files: &std::collections::BTreeMap<String, TensorFile>,
-    ports: &[Port],
-) -> Result<(), FieldError> {
+fn known<T>(section: &str, files: &BTreeMap<String, T>, ports: &[Port]) -> Result<(), FieldError> {
     match files.keys().find(|name| ports.iter().all(|port| port.name != **name)) {
         Some(name) => {
             let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
@@ -197,7 +213,7 @@ mod tests {
         let graph = Graph { inputs: ports(inputs), outputs: ports(outputs) };
         let text = match derive(&graph, &toml::from_str(toml).unwrap()) {
             Err(error) => format!("{}: {}", error.field, error.why),
-            Ok(Derived { signature, constants }) => {
+            Ok(Derived { signature, constants, .. }) => {
                 let show = |specs: &[TensorSpec]| {
                     let one = |spec: &TensorSpec| match spec.batch_axis {
                         Some(axis) => format!("{}@{axis}", spec.name),
@@ -249,6 +265,16 @@ mod tests {
     }
 
     #[test]
+    fn clients_see_what_they_send_and_get() {
+        check(
+            "image[b,3,h,w] x[b,4]",
+            "y[b,9] z[b,2]",
+            "inputs.image.convert.layout = 'HWC'\noutputs.y.reduce.top_k = 5\noutputs.z.reduce.argmax = true",
+            expect!["32: image@0 x@0 -> y@0 y_index@0 z@0"],
+        );
+    }
+
+    #[test]
     fn configuration_corrects_the_file() {
         let silero = ("input[?,?] state[2,?,128] sr[]", "output[?,1] stateN[?,?,?]");
         let toml = "inputs.state.batch_axis = 1\noutputs.stateN.batch_axis = 1\ninputs.sr.constant = 2.5";
@@ -265,12 +291,6 @@ mod tests {
             "y[b]",
             "inputs.x.dims = [-1, 2]\ninputs.k.constant = 1",
             expect!["32: x@0 -> y@0 k=[0, 0, 128, 63, 0, 0, 128, 63]"],
-        );
-        check(
-            "x[b]",
-            "y[b]",
-            "outputs.y.dims = [3]",
-            expect!["outputs.y: a model gives its outputs as it does: `constant` and `dims` are for inputs"],
         );
         check(
             "x[b]",

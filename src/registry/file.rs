@@ -1,7 +1,7 @@
 //! `model.toml` as it is written.
 //!
 //! Names and meanings are Triton's where Triton has them. `[inputs.NAME]` and `[outputs.NAME]` correct what
-//! is read from the model file; `[stream]` and `[output]` say how plain messages become an input, and what
+//! is read from the model file, and say what clients send and get in its place; `[stream]` and `[output]` say how plain messages become an input, and what
 //! is told of an output.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::ModelConfigError;
+pub use super::convert::{ConvertFile, Layout};
+pub use super::reduce::ReduceFile;
 use crate::signal::Encoding;
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -26,8 +28,8 @@ pub struct ModelFile {
     pub optimization: Optimization,
     pub parameters: Parameters,
     pub model_warmup: Vec<Warmup>,
-    pub inputs: BTreeMap<String, TensorFile>,
-    pub outputs: BTreeMap<String, TensorFile>,
+    pub inputs: BTreeMap<String, InputFile>,
+    pub outputs: BTreeMap<String, GivenFile>,
     pub stream: Option<StreamFile>,
     pub output: Option<OutputFile>,
 }
@@ -193,14 +195,26 @@ pub struct Warmup {
     pub batch_size: usize,
 }
 
+/// An input of the model.
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TensorFile {
+pub struct InputFile {
     pub batch_axis: Option<BatchAxis>,
     /// The value of an input that clients do not give: a number, a boolean or a list of them.
     pub constant: Option<toml::Value>,
-    /// The sizes of an input; -1 for what the model file says.
+    /// Its sizes; -1 for what the model file says.
     pub dims: Option<Vec<i64>>,
+    /// What clients send in its place.
+    pub convert: Option<ConvertFile>,
+}
+
+/// An output of the model.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GivenFile {
+    pub batch_axis: Option<BatchAxis>,
+    /// What clients get in its place.
+    pub reduce: Option<ReduceFile>,
 }
 
 /// An axis, or `false` for a tensor that belongs to the batch as a whole.
@@ -329,6 +343,16 @@ fn three() -> usize {
 }
 
 impl ModelFile {
+    /// The batch axis that is given of an input.
+    pub fn input_axis(&self, name: &str) -> Option<BatchAxis> {
+        self.inputs.get(name)?.batch_axis
+    }
+
+    /// The batch axis that is given of an output.
+    pub fn output_axis(&self, name: &str) -> Option<BatchAxis> {
+        self.outputs.get(name)?.batch_axis
+    }
+
     /// Reads `model.toml`; a model without one has all defaults.
     pub fn read(path: &Path) -> Result<Self, ModelConfigError> {
         let error = |why: String| ModelConfigError { file: path.to_owned(), field: String::new(), why };

@@ -3,26 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Derived;
 use super::file::ModelFile;
 use super::gpus::Home;
 use crate::clock::Clock;
 use crate::device::cuda::Gpu;
 use crate::device::{Buckets, Cpu, Resident};
 use crate::engine::onnx::OnnxModel;
-use crate::engine::{Constant, Engine, Running, Site};
+use crate::engine::{Engine, Running, Site};
 use crate::error::{Code, Error, Result};
 use crate::lane::{Cuda, Feed, Host, Pipeline, Supervisor, WarmUp};
 use crate::metrics::ModelMetrics;
-use crate::tensor::{ByteWindow, Signature};
 
 /// What all instances of a model are made from; each keeps it, to be made again.
 pub(super) struct Blueprint {
     pub(super) name: String,
     pub(super) file: ModelFile,
     pub(super) model: OnnxModel,
-    pub(super) signature: Arc<Signature>,
-    pub(super) constants: Vec<Constant>,
-    pub(super) windows: Vec<Option<ByteWindow>>,
+    pub(super) derived: Derived,
     /// Streams whose state one lane may keep.
     pub(super) capacity: usize,
 }
@@ -58,22 +56,24 @@ impl Blueprint {
 
     /// A pipeline that is warm, and whether it replays CUDA graphs.
     fn make(&self, home: &Home) -> Result<(Box<dyn Pipeline>, bool)> {
+        let Derived { model, conversions, reductions, constants, .. } = &self.derived;
         let Home::Gpu(gpu) = home else {
-            let model = self.model.start(&self.signature, &self.constants)?;
-            return Ok((self.warm(self.host(model))?, false));
+            let running = self.model.start(model, constants)?;
+            return Ok((self.warm(self.host(running))?, false));
         };
         let cuda = &self.file.optimization.cuda;
         let sizes: Vec<_> = cuda.graph_spec.iter().map(|spec| spec.batch_size).collect();
-        let buckets = Buckets::new(self.signature.batch_limit(), &sizes);
+        let buckets = Buckets::new(model.batch_limit(), &sizes);
         let depth = cuda.batches_in_flight;
-        let resident = match Resident::new(&self.signature, &self.windows, buckets, depth, self.capacity) {
+        let resident = Resident::new(model, conversions, reductions, buckets, depth, self.capacity);
+        let resident = match resident {
             Ok(resident) => resident,
             Err(why) => {
                 tracing::info!(model = self.name, "tensors go to the GPU and back by ONNX Runtime: {why}");
                 let ordinal = gpu.about().ordinal;
                 let site = Site::Cuda { ordinal, stream: std::ptr::null_mut(), graphs: false };
-                let model = self.model.start_on(site, &self.signature, &self.constants)?;
-                return Ok((self.warm(self.host(model))?, false));
+                let running = self.model.start_on(site, model, constants)?;
+                return Ok((self.warm(self.host(running))?, false));
             }
         };
         if cuda.graphs {
@@ -85,8 +85,9 @@ impl Blueprint {
         Ok((self.resident(gpu, resident, false)?, false))
     }
 
-    fn host(&self, model: Box<dyn Running>) -> Box<dyn Pipeline> {
-        Box::new(Host::new(Cpu::new(&self.signature, &self.windows), model))
+    fn host(&self, running: Box<dyn Running>) -> Box<dyn Pipeline> {
+        let Derived { model, conversions, reductions, .. } = &self.derived;
+        Box::new(Host::new(Cpu::new(model, conversions, reductions), running))
     }
 
     fn resident(&self, gpu: &Gpu, resident: Resident, graphs: bool) -> Result<Box<dyn Pipeline>> {
@@ -95,14 +96,14 @@ impl Blueprint {
         let stream = device.compute_stream();
         let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
         let site = Site::Cuda { ordinal: gpu.about().ordinal, stream, graphs };
-        let model = self.model.bind(site, &self.signature, &self.constants, &places)?;
+        let model = self.model.bind(site, &self.derived.model, &self.derived.constants, &places)?;
         self.warm(Box::new(Cuda::new(device, model)))
     }
 
     fn warm(&self, mut pipeline: Box<dyn Pipeline>) -> Result<Box<dyn Pipeline>> {
         let configured = self.file.model_warmup.iter().map(|warmup| warmup.batch_size);
         let sizes = pipeline.rehearsal().into_iter().chain(configured);
-        WarmUp::new(&self.signature, sizes).run(&mut *pipeline)?;
+        WarmUp::new(&self.derived.signature, sizes).run(&mut *pipeline)?;
         Ok(pipeline)
     }
 }

@@ -9,8 +9,8 @@ use super::file::{ModelFile, VersionPolicy};
 use super::gpus::{Gpus, Home};
 use super::instance::Blueprint;
 use super::{
-    Derived, FieldError, ModelConfigError, Opened, Registry, RegistryError, Served, Stream, Telling,
-    Versions, derive, open, state,
+    FieldError, ModelConfigError, Opened, Registry, RegistryError, Served, Stream, Telling, Versions, derive,
+    open, state,
 };
 use crate::batcher::Policy;
 use crate::clock::Clock;
@@ -158,19 +158,22 @@ impl Loader {
 
         let Opened { model, file: of_model, found } = open(&self.runtime, folder, version, file)?;
         tell(name, version, file, &found);
-        let Derived { mut signature, constants } = derive(model.graph(), &of_model).map_err(wrong)?;
+        let mut derived = derive(model.graph(), &of_model).map_err(wrong)?;
         if let Some(sequences) = &file.sequence_batching {
-            state::read_initial(&mut signature.states, sequences, folder).map_err(wrong)?;
+            state::read_initial(&mut derived.model.states, sequences, folder).map_err(wrong)?;
         }
+        let signature = Arc::new(derived.signature.clone());
         let policy = policy(file, signature.batch_limit()).map_err(wrong)?;
         let stream = file.stream.as_ref().map(|stream| Stream::new(stream, &signature));
         let stream = stream.transpose().map_err(wrong)?;
+        if let (Some(stream), [conversion]) = (&stream, &mut derived.conversions[..]) {
+            *conversion = stream.conversion();
+        }
         let output = file.output.as_ref().map(|output| Telling::load(output, &signature, folder));
         let output = output.transpose().map_err(wrong)?;
 
         let version_text = version.to_string();
         let metrics = self.metrics.model(name, &version_text);
-        let windows = [stream.as_ref().and_then(Stream::window)];
         let homes = self.gpus.homes(&file.instance_group);
         let homes = homes.map_err(|unfit| RegistryError::Gpu(name.to_owned(), unfit))?;
         let instances = homes.len();
@@ -185,14 +188,11 @@ impl Loader {
         let keeps_state = !signature.states.is_empty();
         let (producers, feeds): (Vec<_>, Vec<_>) =
             (0..if keeps_state { instances } else { 1 }).map(|_| queue()).unzip();
-        let signature = Arc::new(signature);
         let blueprint = Arc::new(Blueprint {
             name: name.to_owned(),
             file: file.clone(),
             model,
-            signature: Arc::clone(&signature),
-            constants,
-            windows: windows.into(),
+            derived,
             capacity: seats.div_ceil(instances),
         });
         let mut graphs = false;

@@ -5,6 +5,7 @@
 //! the file, the field, what was found and what would be right.
 
 mod constant;
+mod convert;
 mod derive;
 pub mod file;
 mod gpus;
@@ -12,6 +13,7 @@ mod instance;
 mod labels;
 mod load;
 mod output;
+mod reduce;
 mod served;
 mod sizes;
 mod special;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::file::{ModelFile, TensorFile};
+use super::file::{InputFile, ModelFile};
 use super::{Derived, FieldError, ModelConfigError, RegistryError, derive, sizes};
 use crate::engine::onnx::{ModelError, OnnxModel, OnnxRuntime, SessionOptions};
 use crate::specialise::{Found, Kept, Place};
@@ -76,7 +76,7 @@ fn place<'a>(runtime: &'a OnnxRuntime, home: &'a Path, file: &ModelFile) -> Plac
 
 /// What `model.toml` fixes, as it says it.
 fn fixed(file: &ModelFile) -> toml::Table {
-    let of_input = |TensorFile { constant, dims, .. }: &TensorFile| {
+    let of_input = |InputFile { constant, dims, .. }: &InputFile| {
         let dims = dims.clone().map(toml::Value::from);
         let settings = [("constant", constant.clone()), ("dims", dims)];
         settings

@@ -3,7 +3,7 @@
 use super::FieldError;
 use super::file::{BytesFile, SignalFile, StreamFile};
 use crate::signal::{Encoding, Frames};
-use crate::tensor::{ByteWindow, DataType, Dim, Fit, GroupKey, Offered, Signature, TensorSpec};
+use crate::tensor::{ByteWindow, Conversion, DataType, Dim, Fit, GroupKey, Offered, Signature, TensorSpec};
 
 /// The model's `[stream]`, checked against its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +48,10 @@ impl Stream {
         }
     }
 
-    /// The conversion that the device makes of each message.
-    pub fn window(&self) -> Option<ByteWindow> {
+    /// What the device makes of each message.
+    pub fn conversion(&self) -> Option<Conversion> {
         match self {
-            Self::Bytes(stream) => Some(stream.window.clone()),
+            Self::Bytes(stream) => Some(Conversion::Window(stream.window.clone())),
             Self::Signal(_) => None,
         }
     }

@@ -1,16 +1,20 @@
 //! Tensors as every layer names them: datatypes, shapes, what a model takes and gives, and the rows of a
 //! finished batch that belong to one request.
 
+mod conversion;
 mod datatype;
 mod output;
 mod payload;
 pub mod reduce;
+mod reduction;
 mod signature;
 mod told;
 
+pub use conversion::{Conversion, Narrow};
 pub use datatype::DataType;
 pub use output::{BatchOutput, Column, Rows, Slice, Storage};
 pub use payload::{ByteWindow, Payload};
+pub use reduction::Reduction;
 pub use signature::{Dim, Fit, GroupKey, Offered, Signature, StateSpec, TensorSpec};
 pub use told::Told;
 

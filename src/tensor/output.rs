@@ -59,6 +59,10 @@ impl Column {
         (whole && axis_exists).then_some(Self { datatype, shape, batch_axis, storage })
     }
 
+    pub fn batch_axis(&self) -> Option<usize> {
+        self.batch_axis
+    }
+
     /// Rows along the batch axis, or `None` where the tensor belongs to the batch as a whole.
     pub fn rows(&self) -> Option<usize> {
         self.batch_axis.map(|axis| self.shape[axis])

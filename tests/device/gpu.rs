@@ -61,7 +61,7 @@ fn nothing_is_left_of_a_launch_that_failed() {
     let spec = TensorSpec { name: "x".into(), datatype: DataType::Fp32, dims, batch_axis: Some(0) };
     let signature =
         Signature { inputs: vec![spec], outputs: Vec::new(), states: Vec::new(), max_batch_size: 16 };
-    let resident = Resident::new(&signature, &[], Buckets::new(16, &[]), 2, 0).unwrap();
+    let resident = Resident::new(&signature, &[], &[], Buckets::new(16, &[]), 2, 0).unwrap();
     let device = gpu().device(resident).unwrap();
     let compute = device.compute();
     let mut pipeline = Cuda::new(device, Box::new(Broken));

@@ -54,13 +54,13 @@ fn pipelines(
         file.sequence_batching = Some(toml::from_str(&state).unwrap());
     }
     let Opened { model, file, .. } = open(runtime, folder, 1, &file).unwrap();
-    let Derived { mut signature, constants } = derive(model.graph(), &file).unwrap();
-    let cpu = Host::new(Cpu::new(&signature, &[]), model.start(&signature, &constants).unwrap());
+    let Derived { model: mut signature, constants, .. } = derive(model.graph(), &file).unwrap();
+    let cpu = Host::new(Cpu::new(&signature, &[], &[]), model.start(&signature, &constants).unwrap());
 
     signature.max_batch_size = signature.max_batch_size.min(LIMIT);
     fix(&mut signature, sizes);
     let buckets = Buckets::new(signature.batch_limit(), &[]);
-    let resident = Resident::new(&signature, &[], buckets.clone(), depth, STREAMS).unwrap();
+    let resident = Resident::new(&signature, &[], &[], buckets.clone(), depth, STREAMS).unwrap();
     let device = crate::gpu::gpu().device(resident).unwrap();
     let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
     let compute = device.compute();

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use half::{bf16, f16};
 use thalweg::device::Cpu;
 use thalweg::signal::Encoding;
-use thalweg::tensor::{ByteWindow, DataType, Dim, GroupKey, Payload, Signature, TensorSpec};
+use thalweg::tensor::{ByteWindow, Conversion, DataType, Dim, GroupKey, Payload, Signature, TensorSpec};
 
 use crate::emulator::{Geometry, Memory};
 use crate::{assert_same, launch, random_bytes, with_seeds};
@@ -83,7 +83,7 @@ fn bytes_of<T: NoUninit>(values: &[T]) -> Vec<u8> {
 
 fn cpu(spec: TensorSpec, window: Option<ByteWindow>) -> Cpu {
     let signature = Signature { inputs: vec![spec], outputs: vec![], states: vec![], max_batch_size: 64 };
-    Cpu::new(&signature, &[window])
+    Cpu::new(&signature, &[window.map(Conversion::Window)], &[])
 }
 
 /// A batch of the CPU's, followed along its batch axis by rows of zeros.

@@ -130,7 +130,7 @@ impl Setup {
             let (sender, receiver) = unbounded();
             then.extend(self.guided.then_some(sender));
             let fake = Fake { lane, started: start.clone(), then: receiver };
-            let pipeline = Host::new(Cpu::new(&signature, &[]), Box::new(fake));
+            let pipeline = Host::new(Cpu::new(&signature, &[], &[]), Box::new(fake));
             let lane = Supervisor::of_one(pipeline, Arc::clone(&feed), clock, Arc::clone(&model_metrics));
             lanes.push(lane.start().unwrap());
         }

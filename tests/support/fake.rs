@@ -102,7 +102,7 @@ impl Fake {
         let metrics = state.metrics.model(name, "1");
         let (producer, requests) = queue::channel(Places::new(max_queue_size), state.memory.clone());
         let feed = Feed::new(requests, policy, state.clock, Arc::clone(&metrics));
-        let pipeline = Host::new(Cpu::new(&signature, &[stream.window()]), Box::new(engine));
+        let pipeline = Host::new(Cpu::new(&signature, &[stream.conversion()], &[]), Box::new(engine));
         let lane = Supervisor::of_one(pipeline, feed, state.clock, Arc::clone(&metrics)).start().unwrap();
         let served = Served {
             name: name.to_owned(),

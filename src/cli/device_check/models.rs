@@ -33,7 +33,7 @@ pub(super) fn run(
             let Opened { model, file, .. } = open(&runtime, &folder, version, &file)?;
             let derived = derive(model.graph(), &file);
             let mut derived = derived.map_err(|error| format!("{name}: {}: {}", error.field, error.why))?;
-            fix(&mut derived.signature, &file);
+            fix(&mut derived.model, &file);
             let mut told = Model::new(&name, version);
             let graphs = file.optimization.cuda.graphs;
             if let Err(why) = one(&model, &derived, options, graphs, target, clock, &mut told) {
@@ -66,7 +66,7 @@ fn one(
     clock: Clock,
     told: &mut Model,
 ) -> Result<(), String> {
-    let signature = &derived.signature;
+    let signature = &derived.model;
     let buckets = Buckets::new(signature.batch_limit().min(LARGEST), &[]);
     let mut pipeline = match start(target, model, derived, &buckets, graphs) {
         // As the server does.
@@ -87,11 +87,12 @@ fn one(
     Ok(())
 }
 
-/// The model on a device, as a lane would have it.
+/// The model on a device as a lane would have it, but without conversions and reductions: of two numbers that nearly
+/// tie, each device may find another one the greatest.
 fn start(
     target: &Target,
     model: &OnnxModel,
-    Derived { signature, constants }: &Derived,
+    Derived { model: signature, constants, .. }: &Derived,
     buckets: &Buckets,
     graphs: bool,
 ) -> Result<Box<dyn Pipeline>, String> {
@@ -99,11 +100,11 @@ fn start(
     match target {
         Target::Cpu => {
             let model = model.start(signature, constants).map_err(said)?;
-            Ok(Box::new(Host::new(Cpu::new(signature, &[]), model)))
+            Ok(Box::new(Host::new(Cpu::new(signature, &[], &[]), model)))
         }
         Target::Gpu(gpu) => {
             let capacity = if signature.states.is_empty() { 0 } else { LARGEST };
-            let resident = Resident::new(signature, &[], buckets.clone(), 2, capacity)?;
+            let resident = Resident::new(signature, &[], &[], buckets.clone(), 2, capacity)?;
             let device = gpu.device(resident)?;
             let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
             let (ordinal, stream) = (gpu.about().ordinal, device.compute_stream());

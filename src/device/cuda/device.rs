@@ -14,26 +14,32 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use cudarc::driver::{CudaStream, DriverError};
+use smallvec::SmallVec;
 
 use super::compute::{Compute, Copies};
-use super::kernels::{self, Arg, Geometry};
+use super::gather::Gather;
 use super::leg::{Landed, Leg};
-use super::memory::{self, Buffer, Memory, Pinned};
+use super::memory::{self, Buffer};
+use super::reduce::Reduce;
 use super::seats::Seats;
 use super::staging::{Layout, Packing, Rows};
+use super::state::{Seated, State};
 use super::{Gpu, failed, said};
-use crate::device::{Block, Placed, Resident, StageTimes, lost};
+use crate::device::{Block, Placed, Resident, ResidentOutput, StageTimes, lost};
 use crate::error::{Code, Error, Result};
 use crate::streams::Slot;
-use crate::tensor::{BatchOutput, ByteWindow, Column, DataType, Payload, Storage};
+use crate::tensor::{BatchOutput, Column, Conversion, Payload, Storage};
 
 pub struct CudaDevice {
     gpu: Gpu,
     resident: Resident,
     layout: Layout,
     inputs: Vec<Arc<Buffer>>,
+    gathers: Vec<Gather>,
     states: Vec<State>,
     outputs: Vec<Arc<Buffer>>,
+    /// What is made of the outputs that do not go back as they are.
+    reduces: Vec<Option<Reduce>>,
     upload: Arc<CudaStream>,
     compute: Arc<CudaStream>,
     download: Arc<CudaStream>,
@@ -48,52 +54,46 @@ pub struct CudaDevice {
     landed: Box<Landed>,
 }
 
-struct State {
-    input: Arc<Buffer>,
-    output: Arc<Buffer>,
-    slab: Buffer,
-    initial: Buffer,
-}
-
 impl CudaDevice {
     pub(super) fn new(gpu: Gpu, resident: Resident) -> Result<Self, String> {
         let limit = resident.buckets.sizes().last().copied().unwrap_or(1);
-        let rows = |(block, window): &(Block, Option<ByteWindow>)| Rows {
-            name: block.name.clone(),
-            outer: block.outer,
-            inner: block.inner,
-            window: window.clone(),
-            samples: (block.datatype == DataType::Fp32 && block.outer == 1).then_some(block.inner / 4),
-        };
         let too_large = || format!("a batch of {limit} rows is too large");
-        let layout = Layout::new(resident.inputs.iter().map(rows).collect(), limit).ok_or_else(too_large)?;
+        let rows = resident.inputs.iter().map(|(block, conversion)| Rows::new(block, conversion.as_ref()));
+        let layout = Layout::new(rows.collect(), limit).ok_or_else(too_large)?;
         let size = |block: &Block| block.bytes(limit).ok_or_else(too_large);
-        let results =
-            resident.outputs.iter().map(size).sum::<Result<usize, _>>()? + 16 * resident.outputs.len();
+        let answers = resident.outputs.iter().flat_map(|output| &output.answers);
+        let results = answers.clone().map(size).sum::<Result<usize, _>>()? + 16 * answers.count();
 
         let memory = &gpu.0.memory;
         let full = |error: DriverError| format!("GPU {}: {}", gpu.about().ordinal, said(&error));
         let buffer = |block: &Block| Buffer::new(memory, size(block)?).map(Arc::new).map_err(full);
         let inputs = resident.inputs.iter().map(|(block, _)| buffer(block)).collect::<Result<_, _>>()?;
-        let outputs = resident.outputs.iter().map(buffer).collect::<Result<_, _>>()?;
+        let gather = |(block, conversion): &(Block, Option<Conversion>)| {
+            Gather::new(memory, block, conversion.as_ref()).map_err(full)
+        };
+        let gathers = resident.inputs.iter().map(gather).collect::<Result<_, _>>()?;
+        let output = |output: &ResidentOutput| {
+            let reduce = Reduce::new(memory, output, size(&output.block)?).map_err(full)?;
+            Ok((buffer(&output.block)?, reduce))
+        };
+        let outputs = resident.outputs.iter().map(output).collect::<Result<Vec<_>, String>>()?;
+        let (outputs, reduces) = outputs.into_iter().unzip();
         let mut states = Vec::with_capacity(resident.states.len());
         for state in &resident.states {
             let width = state.initial.len();
             let slab = width.checked_mul(resident.capacity).ok_or_else(too_large)?;
-            states.push(State {
-                input: buffer(&state.input)?,
-                output: buffer(&state.output)?,
-                slab: Buffer::new(memory, slab).map_err(full)?,
-                initial: filled(memory, &state.initial).map_err(full)?,
-            });
+            let tensors = (buffer(&state.input)?, buffer(&state.output)?);
+            states.push(State::new(memory, state, slab, tensors).map_err(full)?);
         }
         let leg = || Leg::new(memory, layout.capacity(), results).map_err(full);
         let legs = (0..resident.depth).map(|_| leg()).collect::<Result<_, _>>()?;
         let stream = || memory.context.new_stream().map_err(full);
         Ok(Self {
             inputs,
+            gathers,
             states,
             outputs,
+            reduces,
             upload: stream()?,
             compute: stream()?,
             download: stream()?,
@@ -134,7 +134,7 @@ impl CudaDevice {
         let inputs = resident.inputs.iter().map(|(block, _)| block).zip(&self.inputs);
         let inputs = inputs.chain(states.clone().map(|(state, buffers)| (&state.input, &buffers.input)));
         let inputs: Vec<_> = inputs.collect();
-        let outputs = resident.outputs.iter().zip(&self.outputs);
+        let outputs = resident.outputs.iter().map(|output| &output.block).zip(&self.outputs);
         let outputs = outputs.chain(states.map(|(state, buffers)| (&state.output, &buffers.output)));
         let pair = |(&input, (to, target)): (&usize, (&Block, &Arc<Buffer>))| {
             let (from, source) = inputs.get(input).ok_or_else(|| format!("there is no input {input}"))?;
@@ -160,7 +160,8 @@ impl CudaDevice {
             resident.inputs.iter().zip(&self.inputs).map(|((block, _), buffer)| placed(block, buffer));
         let inputs =
             inputs.chain(states.clone().map(|(state, buffers)| placed(&state.input, &buffers.input)));
-        let outputs = resident.outputs.iter().zip(&self.outputs).map(|(block, buffer)| placed(block, buffer));
+        let outputs = resident.outputs.iter().zip(&self.outputs);
+        let outputs = outputs.map(|(output, buffer)| placed(&output.block, buffer));
         let outputs = outputs.chain(states.map(|(state, buffers)| placed(&state.output, &buffers.output)));
         (inputs.collect(), outputs.collect())
     }
@@ -226,105 +227,84 @@ impl CudaDevice {
     /// Packed rows to the model's inputs, and slots to its states.
     fn gather(&self, leg: &Leg, bucket: usize) -> Result<(), DriverError> {
         let kernels = &self.gpu.0.kernels;
-        let live = narrow(leg.rows);
         let packed = leg.packed.address();
-        for (index, ((block, window), batch)) in self.resident.inputs.iter().zip(&self.inputs).enumerate() {
-            let table = Arg::Address(packed + self.layout.rows(index) as u64);
-            let bucket = if block.batch_axis.is_some() { bucket } else { 1 };
-            let (packed, to, rows) =
-                (Arg::Address(packed), Arg::Address(batch.address()), Arg::U32(narrow(bucket)));
-            let (live, outer) = (Arg::U32(live), Arg::U32(narrow(block.outer)));
-            let by_piece = Geometry::new(block.inner.div_ceil(16), bucket, block.outer);
-            let (kernel, geometry, args) = match (window, block.datatype) {
-                (Some(window), datatype) => {
-                    let kernel = match datatype {
-                        DataType::Int32 => "gather_windows_i32",
-                        DataType::Int64 => "gather_windows_i64",
-                        _ => "gather_windows_f32",
-                    };
-                    let sizes =
-                        [Arg::U32(narrow(window.head)), Arg::U32(narrow(window.tail)), Arg::I64(window.pad)];
-                    let mut args = vec![packed, table, live, to, rows];
-                    args.extend(sizes);
-                    (kernel, Geometry::new(window.width().div_ceil(4), bucket, 1), args)
-                }
-                (None, DataType::Fp32) => {
-                    let inner = Arg::U64((block.inner / 4) as u64);
-                    let (scale, offset) = (Arg::F32(1.0), Arg::F32(0.0));
-                    ("gather_f32", by_piece, vec![packed, table, live, to, outer, rows, inner, scale, offset])
-                }
-                (None, _) => {
-                    let inner = Arg::U64(block.inner as u64);
-                    ("gather_rows", by_piece, vec![packed, table, live, to, outer, rows, inner])
-                }
-            };
-            // SAFETY: the arguments are those in the kernel's header; the table and the payloads are in the leg's
-            // packed bytes, where `Packing` has put them, and `batch` holds the bucket's rows.
-            unsafe { kernels::launch(&self.compute, kernels.get(kernel)?, geometry, &args) }?;
+        for (index, (gather, batch)) in self.gathers.iter().zip(&self.inputs).enumerate() {
+            let table = packed + self.layout.rows(index) as u64;
+            // SAFETY: the leg's packed bytes are the batch's, and the batch tensor is made for the largest bucket.
+            unsafe { gather.launch(&self.compute, kernels, (packed, table), leg.rows, bucket, batch) }?;
         }
-        for (state, buffers) in self.resident.states.iter().zip(&self.states) {
-            let block = &state.input;
-            let args = [
-                Arg::Address(buffers.slab.address()),
-                Arg::Address(buffers.initial.address()),
-                Arg::Address(packed + self.layout.seats() as u64),
-                Arg::U32(live),
-                Arg::Address(buffers.input.address()),
-                Arg::U32(narrow(block.outer)),
-                Arg::U32(narrow(bucket)),
-                Arg::U64(block.inner as u64),
-            ];
-            let geometry = Geometry::new(block.inner.div_ceil(16), bucket, block.outer);
+        let seated = self.seated(leg);
+        for state in &self.states {
             // SAFETY: as above; each seat's slot is below the capacity for which the slab has rows.
-            unsafe { kernels::launch(&self.compute, kernels.get("state_gather")?, geometry, &args) }?;
+            unsafe { state.gather(&self.compute, kernels, seated) }?;
         }
         Ok(())
     }
 
-    /// Keeps the states that the model gave, and sends its outputs back. The batch is under way.
+    fn seated(&self, leg: &Leg) -> Seated {
+        let seats = leg.packed.address() + self.layout.seats() as u64;
+        Seated { seats, live: leg.rows, bucket: leg.bucket }
+    }
+
+    /// Sends back what clients get of the model's outputs, and keeps the states that it gave. The batch is under way.
     pub fn download(&mut self) -> Result<()> {
+        // What can be refused without harm comes first: until the states are touched, the batch may be tried again.
+        let bytes = self.set_aside().map_err(failed)?;
         self.scatter().map_err(failed)?;
-        for &slot in &self.owners {
-            self.seats.keep(slot);
-        }
         let next = self.next();
         let leg = &mut self.legs[next];
-        let mut end = 0;
-        for (block, buffer) in self.resident.outputs.iter().zip(&self.outputs) {
-            let bytes = leg.returned(block).1;
-            // SAFETY: the buffers are dropped when the streams have come to an end.
-            unsafe { memory::copy(&self.compute, buffer, &leg.results, end, bytes) }.map_err(failed)?;
-            end = (end + bytes).next_multiple_of(16);
-        }
-        leg.bytes_down = end;
+        leg.bytes_down = bytes;
         leg.events.computed.record(&self.compute).map_err(failed)?;
         self.download.wait(&leg.events.computed).map_err(failed)?;
         // SAFETY: `returned` is read only by `land`, once the stream has done this.
-        unsafe { memory::download(&self.download, &leg.results, &mut leg.returned, end) }.map_err(failed)?;
+        unsafe { memory::download(&self.download, &leg.results, &mut leg.returned, bytes) }
+            .map_err(failed)?;
         leg.events.done.record(&self.download).map_err(failed)?;
         // SAFETY: the box stays where it is until this is dropped, which waits for the stream.
         unsafe { self.landed.when_done(&self.download) }.map_err(failed)?;
+        for &slot in &self.owners {
+            self.seats.keep(slot);
+        }
         self.under_way += 1;
         Ok(())
     }
 
-    fn scatter(&self) -> Result<(), DriverError> {
+    /// What clients get, side by side among the leg's results; how many bytes that is.
+    fn set_aside(&self) -> Result<usize, DriverError> {
         let leg = &self.legs[self.next()];
-        for (state, buffers) in self.resident.states.iter().zip(&self.states) {
-            let block = &state.output;
-            let args = [
-                Arg::Address(buffers.output.address()),
-                Arg::Address(leg.packed.address() + self.layout.seats() as u64),
-                Arg::U32(narrow(leg.rows)),
-                Arg::Address(buffers.slab.address()),
-                Arg::U32(narrow(block.outer)),
-                Arg::U32(narrow(leg.bucket)),
-                Arg::U64(block.inner as u64),
-            ];
-            let geometry = Geometry::new(block.inner.div_ceil(16), leg.bucket, block.outer);
-            let kernel = self.gpu.0.kernels.get("state_scatter")?;
-            // SAFETY: as for `state_gather`. No two rows of a batch are kept in one slot, as `Seats` sees to.
-            unsafe { kernels::launch(&self.compute, kernel, geometry, &args) }?;
+        let mut end = 0;
+        let outputs = self.resident.outputs.iter().zip(&self.outputs).zip(&self.reduces);
+        for ((output, buffer), reduce) in outputs {
+            let start = end;
+            let mut places: SmallVec<[u64; 2]> = SmallVec::new();
+            for answer in &output.answers {
+                places.push(leg.results.address() + end as u64);
+                end = (end + leg.used(answer).1).next_multiple_of(16);
+            }
+            let bytes = leg.used(&output.block).1;
+            match reduce {
+                // SAFETY: the buffers are dropped when the streams have come to an end.
+                None => unsafe { memory::copy(&self.compute, buffer, &leg.results, start, bytes) },
+                Some(reduce) => {
+                    let rows = bytes / output.row_bytes();
+                    let kernels = &self.gpu.0.kernels;
+                    // SAFETY: as above; the results have room for the answers of the largest bucket.
+                    unsafe { reduce.launch(&self.compute, kernels, buffer, rows, &places) }
+                }
+            }?;
+        }
+        Ok(end)
+    }
+
+    fn scatter(&mut self) -> Result<(), DriverError> {
+        // From here on the rows are neither the former states nor, until all is on its way, the new ones.
+        for &slot in &self.owners {
+            self.seats.lose(slot);
+        }
+        let seated = self.seated(&self.legs[self.next()]);
+        for state in &self.states {
+            // SAFETY: as for `gather`. No two rows of a batch are kept in one slot, as `Seats` sees to.
+            unsafe { state.scatter(&self.compute, &self.gpu.0.kernels, seated) }?;
         }
         Ok(())
     }
@@ -355,8 +335,8 @@ impl CudaDevice {
         let bytes = Bytes::copy_from_slice(leg.returned.get(..leg.bytes_down).unwrap_or_default());
         let mut columns = Vec::with_capacity(self.resident.outputs.len());
         let mut end = 0;
-        for block in &self.resident.outputs {
-            let (rows, length) = leg.returned(block);
+        for block in self.resident.outputs.iter().flat_map(|output| &output.answers) {
+            let (rows, length) = leg.used(block);
             let storage = Storage::Fixed(Box::new(bytes.slice(end..end + length)));
             let column = Column::new(block.datatype, block.shape(rows), block.batch_axis, storage);
             columns.push(column.ok_or_else(|| Error::new(Code::Internal, "an output is not whole"))?);
@@ -373,22 +353,6 @@ impl CudaDevice {
         let next = self.next();
         &mut self.legs[next]
     }
-}
-
-fn filled(memory: &Arc<Memory>, bytes: &[u8]) -> Result<Buffer, DriverError> {
-    let mut pinned = Pinned::new(memory, bytes.len())?;
-    pinned.copy_from_slice(bytes);
-    let buffer = Buffer::new(memory, bytes.len())?;
-    let stream = memory.context.new_stream()?;
-    // SAFETY: both live until the stream has done it, which is waited for.
-    unsafe { memory::upload(&stream, &pinned, &buffer, bytes.len()) }?;
-    stream.synchronize()?;
-    Ok(buffer)
-}
-
-fn narrow(number: usize) -> u32 {
-    // Sizes of tensors that fit the device's 32-bit offsets, as `Layout` has checked.
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Drop for CudaDevice {

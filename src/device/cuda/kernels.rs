@@ -171,6 +171,12 @@ impl Arg {
     }
 }
 
+/// A size as the kernels take it.
+pub(super) fn narrow(number: usize) -> u32 {
+    // Those of tensors that fit the device's 32-bit offsets, as `Layout` has checked.
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 /// Threads and blocks along x, blocks along y and z. Any geometry is right: kernels go through what is left over.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {

@@ -59,8 +59,8 @@ impl Leg {
         })
     }
 
-    /// The rows of an output that go back, and their bytes: only those that live, where they are at the front.
-    pub(super) fn returned(&self, block: &Block) -> (usize, usize) {
+    /// The rows of a tensor that are of use, and their bytes: only those that live, where they are at the front.
+    pub(super) fn used(&self, block: &Block) -> (usize, usize) {
         let rows = if block.outer == 1 { self.rows } else { self.bucket };
         // No more than the buffer, whose size was computed so for the largest bucket.
         (rows, block.bytes(rows).unwrap_or(0))

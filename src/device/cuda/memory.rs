@@ -52,6 +52,18 @@ impl Buffer {
         Ok(buffer)
     }
 
+    /// These bytes.
+    pub(super) fn of(memory: &Arc<Memory>, bytes: &[u8]) -> Result<Self, DriverError> {
+        let mut pinned = Pinned::new(memory, bytes.len())?;
+        pinned.copy_from_slice(bytes);
+        let buffer = Self::new(memory, bytes.len())?;
+        let stream = memory.context.new_stream()?;
+        // SAFETY: both live until the stream has done it, which is waited for.
+        unsafe { upload(&stream, &pinned, &buffer, bytes.len()) }?;
+        stream.synchronize()?;
+        Ok(buffer)
+    }
+
     pub(super) fn address(&self) -> u64 {
         self.address
     }

@@ -6,12 +6,15 @@
 mod compute;
 mod copying;
 mod device;
+mod gather;
 mod kernels;
 mod leg;
 mod memory;
 mod preload;
+mod reduce;
 mod seats;
 mod staging;
+mod state;
 mod utilization;
 
 use std::path::Path;

@@ -74,12 +74,20 @@ impl Seats {
         Some((Seat { from: if slot.begun { index } else { -1 }, to: index }, former))
     }
 
+    /// The step's new state may be in the slot's row already, but the step may yet fail.
+    pub(super) fn lose(&mut self, slot: Slot) {
+        self.set(slot, false);
+    }
+
     /// The step's new state is on its way into the slot's row.
     pub(super) fn keep(&mut self, slot: Slot) {
-        if let Some(owner) =
-            self.slots.get_mut(slot.index).filter(|owner| owner.generation == slot.generation)
-        {
-            owner.kept = slot.generation != 0;
+        self.set(slot, true);
+    }
+
+    fn set(&mut self, slot: Slot, kept: bool) {
+        let owner = self.slots.get_mut(slot.index).filter(|owner| owner.generation == slot.generation);
+        if let Some(owner) = owner {
+            owner.kept = kept && slot.generation != 0;
         }
     }
 }
@@ -118,6 +126,20 @@ mod tests {
         assert_eq!(alone(&mut seats, Slot::NOBODYS), Some((-1, -1)));
         seats.keep(Slot::NOBODYS);
         assert_eq!(alone(&mut seats, first(0, 1)), Some((-1, 0)));
+    }
+
+    #[test]
+    fn a_state_is_lost_until_it_is_kept() {
+        let mut seats = Seats::new(1);
+        let slot = |generation, begun| Slot { index: 0, generation, begun };
+        assert_eq!(alone(&mut seats, slot(2, false)), Some((-1, 0)));
+        seats.keep(slot(2, false));
+        seats.lose(slot(1, true));
+        assert_eq!(alone(&mut seats, slot(2, true)), Some((0, 0)), "a former owner loses nothing of it");
+        seats.lose(slot(2, true));
+        assert_eq!(alone(&mut seats, slot(2, true)), None);
+        seats.keep(slot(2, true));
+        assert_eq!(alone(&mut seats, slot(2, true)), Some((0, 0)));
     }
 
     #[test]

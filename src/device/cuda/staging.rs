@@ -4,10 +4,11 @@
 //! rows of input 0 | rows of input 1 | … | seats | payloads, each at a multiple of 16 bytes
 //! ```
 
+use crate::device::Block;
 use crate::device::cuda::seats::Seat;
 use crate::error::{Code, Error, Result};
 use crate::signal::Encoding;
-use crate::tensor::{ByteWindow, Payload};
+use crate::tensor::{ByteWindow, Conversion, DataType, Narrow, Payload};
 
 /// What every table and payload starts at a multiple of: the widest access of a kernel.
 const ALIGNMENT: usize = 16;
@@ -39,8 +40,10 @@ pub(super) struct Rows {
     pub(super) name: String,
     /// Blocks of a row: the product of the dimensions before the batch axis.
     pub(super) outer: usize,
-    /// Bytes of a block, as the model takes them.
+    /// Bytes of a block, as requests bring them.
     pub(super) inner: usize,
+    /// How the numbers of such rows stand in them.
+    pub(super) encoding: u32,
     /// The input takes plain messages.
     pub(super) window: Option<ByteWindow>,
     /// The input takes windows of signals, of so many samples.
@@ -48,6 +51,23 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    pub(super) fn new(block: &Block, conversion: Option<&Conversion>) -> Self {
+        let from = conversion.and_then(Conversion::from);
+        let elements = block.inner / size_of::<f32>();
+        let takes_signals = conversion.is_none() && block.datatype == DataType::Fp32 && block.outer == 1;
+        Self {
+            name: block.name.clone(),
+            outer: block.outer,
+            inner: from.map_or(block.inner, |from| elements * from.size()),
+            encoding: from.map_or(RAW, number),
+            window: match conversion {
+                Some(Conversion::Window(window)) => Some(window.clone()),
+                _ => None,
+            },
+            samples: takes_signals.then_some(elements),
+        }
+    }
+
     fn entry(&self) -> usize {
         if self.window.is_some() { size_of::<Window>() } else { size_of::<Row>() }
     }
@@ -196,7 +216,7 @@ impl Packing {
                         write(to, at, &raw)?;
                     } else {
                         let stride = (rows * input.inner) as u64;
-                        write(to, at, &Row { offset, encoding: 0, stride })?;
+                        write(to, at, &Row { offset, encoding: input.encoding, stride })?;
                     }
                 }
             }
@@ -252,7 +272,20 @@ fn write<T: bytemuck::Pod>(to: &mut [u8], at: usize, entry: &T) -> Result<()> {
     Ok(())
 }
 
-/// `Encoding` in `kernels/common.cuh`.
+/// `Encoding` in `kernels/common.cuh`: as the model takes them.
+const RAW: u32 = 0;
+
+/// Of numbers.
+fn number(from: Narrow) -> u32 {
+    match from {
+        Narrow::Int16 => 2,
+        Narrow::Uint8 => 4,
+        Narrow::Fp16 => 7,
+        Narrow::Bf16 => 8,
+    }
+}
+
+/// Of samples.
 fn code(encoding: Encoding) -> u32 {
     match encoding {
         Encoding::F32le => 1,
