@@ -113,7 +113,7 @@ fn examples_of_configuration_parse() {
             panic!("README.md: an example is neither settings nor a model's: {settings}{model}");
         }
     }
-    assert_eq!((blocks(README, "toml").len(), blocks(MODELS, "toml").len()), (2, 11));
+    assert_eq!((blocks(README, "toml").len(), blocks(MODELS, "toml").len()), (2, 14));
 }
 
 #[test]
@@ -137,6 +137,9 @@ fn every_key_of_a_model_file_is_explained() {
         ("[parameters]", "parameters."),
         ("[[model_warmup]]", "model_warmup[]."),
         ("[inputs.NAME]", "inputs.NAME."),
+        ("[inputs.NAME.convert]", "inputs.NAME.convert."),
+        ("[outputs.NAME]", "outputs.NAME."),
+        ("[outputs.NAME.reduce]", "outputs.NAME.reduce."),
         ("[sequence_batching]", "sequence_batching."),
         ("[[sequence_batching.state]]", "sequence_batching.state[]."),
         ("[stream.bytes]", "stream.bytes."),

@@ -128,7 +128,7 @@ fn show(graph: &Graph, file: &registry::file::ModelFile) -> Result<(), Failure> 
     println!("derived configuration");
     let derived =
         derive(graph, file).map_err(|error| format!("model.toml: {}: {}", error.field, error.why))?;
-    let Signature { inputs, outputs, states, max_batch_size } = &derived.signature;
+    let Signature { inputs, outputs, states, max_batch_size } = &derived.model;
     match max_batch_size {
         0 => println!("  max_batch_size = 0   # no batch axis was found: each request runs alone"),
         _ => println!("  max_batch_size = {max_batch_size}"),
@@ -146,6 +146,15 @@ fn show(graph: &Graph, file: &registry::file::ModelFile) -> Result<(), Failure> 
             "  inputs.{}.constant = (given)   # {} {:?}",
             constant.name, constant.datatype, constant.shape
         );
+    }
+    if derived.signature != derived.model {
+        let Signature { inputs, outputs, .. } = &derived.signature;
+        for (title, specs) in [("clients send", inputs), ("clients get", outputs)] {
+            println!("{title}");
+            for spec in specs {
+                println!("  {}  {}  {:?}", spec.name, spec.datatype, spec.wire_shape());
+            }
+        }
     }
     Ok(())
 }

@@ -234,6 +234,54 @@ mode = { constant = 2 }
 x = { dims = [-1, 4] }
 """
 
+
+def image():
+    """A classifier of images of any size: a convolution, the mean of each of its planes, ten logits."""
+    random = np.random.default_rng(3)
+    return graph(
+        [tensor("pixels", FLOAT, "batch", 3, "height", "width")],
+        [tensor("logits", FLOAT, "batch", 10)],
+        [
+            node("Conv", "pixels kernel", "edges", strides=[2, 2], pads=[1, 1, 1, 1]),
+            node("Relu", "edges", "seen"),
+            node("GlobalAveragePool", "seen", "means"),
+            node("Flatten", "means", "features"),
+            node("Gemm", "features weight", "logits"),
+        ],
+        [
+            constant("kernel", random.standard_normal((16, 3, 3, 3), np.float32)),
+            constant("weight", random.standard_normal((16, 10), np.float32) * 4),
+        ],
+    )
+
+
+# Each output of `reduced`, its type, and its reduction.
+REDUCTIONS = {
+    "softmax": (FLOAT, "softmax = true"),
+    "top_k": (FLOAT, "top_k = 3"),
+    "best": (FLOAT, "top_k = 2, softmax = true"),
+    "argmax": (FLOAT, "argmax = true"),
+    "l2_norm": (FLOAT, "l2_norm = true"),
+    "threshold": (FLOAT, "threshold = 0.5"),
+    "half": (TensorProto.FLOAT16, "softmax = true"),
+    "brain": (TensorProto.BFLOAT16, "argmax = true"),
+    "plain": (FLOAT, None),
+}
+
+
+def reduced():
+    """Its input again and again, to be reduced in every way."""
+    return graph(
+        [tensor("x", FLOAT, "batch", 2, 7)],
+        [tensor(name, datatype, "batch", 2, 7) for name, (datatype, _) in REDUCTIONS.items()],
+        [node("Cast", "x", name, to=datatype) for name, (datatype, _) in REDUCTIONS.items()],
+    )
+
+
+def converted(settings):
+    return f"{BATCH_64}\n[inputs.INPUT0.convert]\n{settings}\n"
+
+
 # Name → the model, and its model.toml where the ONNX file does not say enough.
 MODELS = {
     **{f"identity_{name.lower()}": (lambda onnx=onnx: identity(onnx), BATCH_64) for name, onnx in DATATYPES.items()},
@@ -252,6 +300,29 @@ MODELS = {
     "nan": (nan, BATCH_64),
     "choosy": (choosy, CHOICE),
     "moody": (lambda: choosy(moody=True), CHOICE),
+    "image": (
+        image,
+        """\
+max_batch_size = 16
+
+[inputs.pixels.convert]
+layout = "HWC"
+mean = [0.485, 0.456, 0.406]
+deviation = [0.229, 0.224, 0.225]
+
+[outputs.logits.reduce]
+softmax = true
+top_k = 3
+""",
+    ),
+    "converted_uint8": (lambda: identity(FLOAT), converted('datatype = "UINT8"\nscale = 0.0078125\noffset = -1.0')),
+    "converted_int16": (lambda: identity(FLOAT), converted('datatype = "INT16"\nscale = 0.000030517578125')),
+    "converted_fp16": (lambda: identity(FLOAT), converted('datatype = "FP16"')),
+    "converted_bf16": (lambda: identity(FLOAT), converted('datatype = "BF16"\nscale = 0.3\noffset = 0.7')),
+    "reduced": (
+        reduced,
+        BATCH_64 + "".join(f"outputs.{name}.reduce = {{ {how} }}\n" for name, (_, how) in REDUCTIONS.items() if how),
+    ),
 }
 
 
