@@ -129,13 +129,13 @@ sanitized-tests:
 
 # The code for GPUs on an emulated one: as it is, with copies and kernels that take their time, and with
 # AddressSanitizer. NVRTC compiles the kernels; the emulated driver takes what it makes, and runs its own build of them.
-DEVICE_TESTS := cargo test --locked --quiet --features cuda --test device
+DEVICE_TESTS := cargo test --locked --quiet --features cuda --test device --test device_ops
 SANITIZED := --config 'target."cfg(all())".runner = "$(CURDIR)/tests/emulator/sanitized"'
 
 device-tests: $(VENV)
 	$(announce)
 	@export LD_LIBRARY_PATH="$(CURDIR)/$$(tests/emulator/build):$$(.venv/bin/python tests/find_nvrtc)" && \
-		$(DEVICE_TESTS) && EMULATED_GPU_DELAY=300 $(DEVICE_TESTS) -- gpu:: onnx:: && $(DEVICE_TESTS) $(SANITIZED) \
+		$(DEVICE_TESTS) && EMULATED_GPU_DELAY=300 $(DEVICE_TESTS) -- gpu:: onnx:: refused:: && $(DEVICE_TESTS) $(SANITIZED) \
 		$(call or_else,what is said above is wrong on a GPU)
 
 model-tests: $(VENV)

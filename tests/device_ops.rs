@@ -1,8 +1,8 @@
 //! What surrounds a model on either device: conversions before it and reductions behind it, held against loops that are
 //! written out here. The model itself only copies.
 //!
-//! The GPU is the one that the driver shows, which may be an emulated one:
-//! `LD_LIBRARY_PATH=target/emulator:… cargo test --features cuda --test device_ops`. `THALWEG_SEED` tries one again.
+//! The GPU is the one that the driver shows, which is an emulated one in `make device-tests`. `THALWEG_SEED` tries one
+//! again.
 
 #![allow(
     clippy::unwrap_used,

@@ -12,6 +12,8 @@ mod gpu;
 #[cfg(feature = "cuda")]
 mod onnx;
 #[cfg(feature = "cuda")]
+mod refused;
+#[cfg(feature = "cuda")]
 mod unfit;
 
 mod command;

@@ -62,6 +62,7 @@ constexpr Named NAMES[] = {
     {NOT_READY, "CUDA_ERROR_NOT_READY", "not done yet"},
     {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "not emulated"},
     {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "a kernel read or wrote what it may not"},
+    {LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "a launch was refused"},
     {STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "not while a stream is captured"},
     {STREAM_CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "the event is not of this capture"},
     {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT", "the event is of a capture"},

@@ -22,6 +22,8 @@ auto& modules = *new Handles<Module>;
 auto& functions = *new Handles<Function>;
 
 std::atomic<int> launches = 0;
+// Launches of this thread until one is refused; none at 0.
+thread_local int until_refused = 0;
 
 constexpr unsigned MOST_THREADS = 1024, MOST_SHARED = 48 << 10;
 
@@ -74,6 +76,9 @@ DRIVER_API cuFuncGetAttribute(int* value, int attribute, void* handle) {
 DRIVER_API cuFuncSetAttribute(void* handle, int, int) { return functions.find(handle) ? SUCCESS : INVALID_HANDLE; }
 DRIVER_API cuFuncSetCacheConfig(void* handle, int) { return functions.find(handle) ? SUCCESS : INVALID_HANDLE; }
 
+// A test's: of this thread the launch that comes as the `count`th from here is refused, and the device stays well.
+extern "C" __attribute__((visibility("default"))) void emulated_gpu_refuse(int count) { until_refused = count; }
+
 DRIVER_API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                           unsigned block_y, unsigned block_z, unsigned shared, void* stream_handle, void** parameters,
                           void** extra) {
@@ -87,6 +92,7 @@ DRIVER_API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsign
                 within(block_x, 1024) && within(block_y, 1024) && within(block_z, 64) &&
                 block_x * block_y * block_z <= MOST_THREADS && shared <= MOST_SHARED;
     if (!fits) return INVALID_VALUE;
+    if (until_refused > 0 && --until_refused == 0) return LAUNCH_OUT_OF_RESOURCES;
     stream->push([grid = uint3{grid_x, grid_y, grid_z}, block = uint3{block_x, block_y, block_z},
                   work = function->bind(parameters)] {
         if (++launches == settings().fault) return fail(ILLEGAL_ADDRESS);
