@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -119,7 +120,7 @@ where
         let mut leaves = false;
         let mut timer = Timer::new(&limits);
         let mut end = None;
-        poll_fn(|cx| {
+        let mut poll = |cx: &mut Context<'_>| {
             if end.is_none() {
                 // Before the reader, which is told by it.
                 leaves = leaves || leaving.as_mut().poll(cx).is_ready();
@@ -150,6 +151,14 @@ where
                     Poll::Pending
                 }
             }
+        };
+        // A fault in what one client's messages lead to ends that client's connection, and says so.
+        poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| poll(cx))).unwrap_or_else(|_| {
+                tracing::error!("a connection failed; the panic is above");
+                let reason = "the server failed on this connection";
+                Poll::Ready(End::Close { code: close::INTERNAL, reason, asked: false })
+            })
         })
         .await
     };

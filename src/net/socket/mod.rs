@@ -22,6 +22,7 @@ pub mod close {
     pub const INVALID_DATA: u16 = 1007;
     pub const POLICY: u16 = 1008;
     pub const TOO_BIG: u16 = 1009;
+    pub const INTERNAL: u16 = 1011;
     /// Never sent: the connection ended without a close frame.
     pub const ABNORMAL: u16 = 1006;
 }

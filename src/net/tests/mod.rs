@@ -1,6 +1,7 @@
 //! Streams over a pipe, with a lane that the test works by hand.
 
 mod keepalive;
+mod panics;
 mod patience;
 mod signal;
 
