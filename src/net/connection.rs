@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::OpCode;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::control::{Asked, Control, End};
 use super::drain::{self, Phase};
 use super::keepalive::Keepalive;
+use super::parting::{self, Rest};
 use super::patience::Patience;
 use super::socket::{
     Counted, Event, MessageReader, Violation, append_close, append_control, close, split_frames,
@@ -35,9 +36,6 @@ const SEND_AT: usize = 64 << 10;
 
 /// A buffer that one large answer has grown is not kept beyond this.
 const KEEP_BUFFER: usize = 256 << 10;
-
-/// How long a client may take to read our close frame and end the connection.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// What one endpoint makes of messages and answers.
 pub trait Endpoint: Send + Sync {
@@ -97,7 +95,7 @@ pub struct Limits {
 
 /// Serves a connection to its end and returns the close code it ended with.
 pub async fn serve<R, W, E>(
-    mut read: R,
+    read: R,
     mut write: W,
     endpoint: &E,
     limits: Limits,
@@ -109,11 +107,14 @@ where
     W: AsyncWrite + Unpin,
     E: Endpoint,
 {
+    // The server waits until the client has our close frame, too.
+    let _open = phases.clone();
     let mailbox = Mailbox::new(limits.window);
     let control = Control::new();
     let mut ready = VecDeque::new();
+    let mut messages = MessageReader::new(Counted::new(read, &control.reads), limits.max_message_size);
     let end = {
-        let mut reader = pin!(read_half(&mut read, endpoint, limits, &mailbox, &control, metrics));
+        let mut reader = pin!(read_half(&mut messages, endpoint, &mailbox, &control, metrics));
         let mut writer =
             pin!(write_half(&mut write, endpoint, limits, &mailbox, &control, metrics, &mut ready));
         let mut leaving = pin!(drain::follow(phases, endpoint.is_stream(), &control));
@@ -157,7 +158,7 @@ where
             catch_unwind(AssertUnwindSafe(|| poll(cx))).unwrap_or_else(|_| {
                 tracing::error!("a connection failed; the panic is above");
                 let reason = "the server failed on this connection";
-                Poll::Ready(End::Close { code: close::INTERNAL, reason, asked: false })
+                Poll::Ready(End::Close { code: close::INTERNAL, reason, rest: Rest::Anything })
             })
         })
         .await
@@ -168,35 +169,22 @@ where
         .for_each(|context| endpoint.abandon(context));
     match end {
         End::Gone => close::ABNORMAL,
-        End::Close { code, reason, asked } => {
-            let mut out = BytesMut::new();
-            append_close(&mut out, code, reason);
-            let last = async { write.write_all(&out).await.is_ok() && write.shutdown().await.is_ok() };
-            if tokio::time::timeout(LINGER, last).await == Ok(true) && !asked {
-                linger(&mut read).await;
-            }
+        End::Close { code, reason, rest } => {
+            let mut close = BytesMut::new();
+            append_close(&mut close, code, reason);
+            parting::part(&mut write, &mut messages, &close, rest).await;
             code
         }
     }
 }
 
-/// Reads on until the client closes: a socket that is closed with unread bytes is reset, and the client may
-/// never see what was sent to it last.
-async fn linger(read: &mut (impl AsyncRead + Unpin)) {
-    let mut scrap = [0; 4096];
-    let drain = async { while matches!(read.read(&mut scrap).await, Ok(1..)) {} };
-    let _ = tokio::time::timeout(LINGER, drain).await;
-}
-
 async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
-    read: &mut R,
+    messages: &mut MessageReader<R>,
     endpoint: &E,
-    limits: Limits,
     mailbox: &Arc<Mailbox<E::Context>>,
     control: &Control,
     metrics: &Metrics,
 ) -> End {
-    let mut messages = MessageReader::new(Counted::new(read, &control.reads), limits.max_message_size);
     loop {
         control.listen(false);
         poll_fn(|cx| mailbox.poll_room(cx)).await;
@@ -204,7 +192,9 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
         match endpoint.resume(mailbox) {
             Resume::Read => {}
             Resume::Again => continue,
-            Resume::Close => return End::Close { code: close::NORMAL, reason: "", asked: false },
+            Resume::Close => {
+                return End::Close { code: close::NORMAL, reason: "", rest: Rest::ItsClose };
+            }
         }
         let event = loop {
             match messages.received().transpose() {
@@ -221,7 +211,7 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
                 Some(Err(gone)) => break Err(gone),
                 None => {
                     let reason = "the server is closing";
-                    return End::Close { code: close::GOING_AWAY, reason, asked: false };
+                    return End::Close { code: close::GOING_AWAY, reason, rest: Rest::ItsClose };
                 }
             }
         };
@@ -234,15 +224,16 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
             Ok(Event::Ping(payload)) => control.asked.lock().pong(payload),
             Ok(Event::Pong) => {}
             Ok(Event::Close(code)) => {
-                return End::Close { code: code.unwrap_or(close::NORMAL), reason: "", asked: true };
+                let code = code.unwrap_or(close::NORMAL);
+                return End::Close { code, reason: "", rest: Rest::Nothing };
             }
             Err(Violation::Protocol(code, reason)) => {
                 if code == close::TOO_BIG {
-                    let limit = limits.max_message_size;
+                    let limit = messages.limit();
                     let message = format!("the message is larger than the limit of {limit} bytes");
                     mailbox.issue(endpoint.unasked()).refuse(Error::new(Code::MessageTooLarge, message));
                 }
-                return End::Close { code, reason, asked: false };
+                return End::Close { code, reason, rest: Rest::Anything };
             }
             Err(Violation::Gone) => return End::Gone,
         }

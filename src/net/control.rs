@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::keepalive::Seen;
+use super::parting::Rest;
 use super::patience::Begun;
 
 /// Pongs that wait to be sent, at most.
@@ -20,7 +21,7 @@ const NOTHING: u64 = u64::MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// With a close frame of ours; owed answers leave before it.
-    Close { code: u16, reason: &'static str, asked: bool },
+    Close { code: u16, reason: &'static str, rest: Rest },
     /// The client vanished, or is given up.
     Gone,
 }

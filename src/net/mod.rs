@@ -10,6 +10,7 @@ pub mod drain;
 mod http;
 mod infer;
 pub mod keepalive;
+mod parting;
 pub mod patience;
 mod route;
 mod sequence;

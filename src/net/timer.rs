@@ -10,6 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 use super::connection::Limits;
 use super::control::{Control, End};
 use super::keepalive::{Action, Ticks};
+use super::parting::Rest;
 use super::patience::{Begun, Deadlines, Verdict};
 use super::socket::close;
 use crate::clock::Time;
@@ -72,7 +73,7 @@ impl Timer {
                 Some(Verdict::Old) => return Some(going_away("the connection has reached its age")),
                 Some(Verdict::SlowMessage) => {
                     let reason = "the message took too long to come";
-                    return Some(End::Close { code: close::POLICY, reason, asked: false });
+                    return Some(End::Close { code: close::POLICY, reason, rest: Rest::ItsClose });
                 }
                 Some(Verdict::SlowReader) => return Some(End::Gone),
             }
@@ -102,5 +103,5 @@ impl Timer {
 }
 
 fn going_away(reason: &'static str) -> End {
-    End::Close { code: close::GOING_AWAY, reason, asked: false }
+    End::Close { code: close::GOING_AWAY, reason, rest: Rest::ItsClose }
 }

@@ -52,6 +52,10 @@ impl Messages {
         Self { limit, head: None, fragments: None, count: 0 }
     }
 
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The next event in what has been received, or `None` if more is needed.
     pub fn next(&mut self, received: &mut BytesMut) -> Result<Option<Event>, Violation> {
         loop {

@@ -28,6 +28,11 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         self.messages.next(&mut self.received)
     }
 
+    /// Of a message, in bytes.
+    pub fn limit(&self) -> usize {
+        self.messages.limit()
+    }
+
     /// Which message, or frame between messages, has begun to come and is not complete.
     pub fn begun(&self) -> Option<u64> {
         self.messages.begun(&self.received)
@@ -42,6 +47,12 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             Ok(1..) => Ok(()),
             _ => Err(Violation::Gone),
         }
+    }
+
+    /// Throws away what has come, and waits for more to throw away.
+    pub async fn skip(&mut self) -> Result<(), Violation> {
+        self.received.clear();
+        self.fill().await
     }
 }
 

@@ -72,7 +72,7 @@ async fn an_idle_client_is_warned_and_closed() {
         45 s: ping
         45 s: {"type":"going_away","time_left_ms":15000}
         60 s: close 1001 no message came for too long
-        60 s: the end
+        62 s: the end
     "#]];
     check(15, 60, Manner { pongs: true, ..SILENT }, expect).await;
 }

@@ -2,6 +2,7 @@
 
 mod keepalive;
 mod panics;
+mod parting;
 mod patience;
 mod signal;
 

@@ -51,7 +51,7 @@ async fn a_message_that_trickles_ends_its_connection() {
     let trickle = || {
         expect![[r"
         35 s: close 1008 the message took too long to come
-        35 s: the end
+        37 s: the end
     "]]
     };
     // In its head, in its payload, in a fragment that never comes, and between fragments, where pings help nothing.
@@ -64,7 +64,7 @@ async fn a_message_that_trickles_ends_its_connection() {
     let with_pong = expect![[r"
         20 s: pong 
         35 s: close 1008 the message took too long to come
-        35 s: the end
+        37 s: the end
     "]];
     check(8, patience(35, 0, 0), &pings, with_pong).await;
 }
@@ -87,7 +87,7 @@ async fn an_old_connection_is_told_and_closed() {
     let old = expect![[r#"
         20 s: {"type":"going_away","time_left_ms":20000}
         40 s: close 1001 the connection has reached its age
-        40 s: the end
+        42 s: the end
     "#]];
     check(8, patience(0, 0, 40), &[b"\x82\x81\0\0\0\0a"], old).await;
 }
