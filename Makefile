@@ -21,7 +21,7 @@ announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench fuzz clean
-.PHONY: tools format lint dockerfiles python autobahn browser speech build models test-models unit-tests fuzz-tests
+.PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests release
 
 help:
@@ -36,7 +36,7 @@ serve: release
 	@exec $(RELEASE) serve $(ARGS)
 
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
-		kernel-tests sanitized-tests device-tests model-tests browser speech client-tests
+		kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -149,6 +149,10 @@ browser:
 speech:
 	$(announce)
 	@tests/find_speech >/dev/null
+
+balancer:
+	$(announce)
+	@tests/find_haproxy >/dev/null
 
 client-tests: $(VENV)
 	$(announce)

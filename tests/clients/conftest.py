@@ -37,8 +37,8 @@ def binary():
 class Server:
     """A running `thalweg serve`. A thread reads its log, so that it can never block on writing it."""
 
-    def __init__(self, repositories):
-        command = [binary(), "serve", "--listen", "127.0.0.1:0", "--log-format", "text"]
+    def __init__(self, repositories, *options, listen="127.0.0.1:0"):
+        command = [binary(), "serve", "--listen", listen, "--log-format", "text", *options]
         for repository in repositories:
             command += ["--model-repository", repository]
         self.process = subprocess.Popen(
