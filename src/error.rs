@@ -77,6 +77,8 @@ codes! {
     StreamUnsupported = "stream_unsupported", 400, final;
     /// The request wants a WebSocket, but its handshake is not valid.
     InvalidUpgrade = "invalid_upgrade", 400, final;
+    /// The request came in plain text to a port that speaks TLS; use https:// or wss://.
+    TlsRequired = "tls_required", 400, final;
     /// Nothing is served at this path.
     UnknownRoute = "unknown_route", 404, final;
     /// No model of this name is served.

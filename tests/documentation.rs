@@ -18,6 +18,7 @@ const GPU: &str = include_str!("../docs/GPU.md");
 const ARCHITECTURE: &str = include_str!("../docs/ARCHITECTURE.md");
 const STREAMS: &str = include_str!("../docs/STREAMS.md");
 const CONTAINERS: &str = include_str!("../docs/CONTAINERS.md");
+const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
 
 /// The cells of a table's rows whose first cell is code.
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -82,6 +83,7 @@ fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String
     model.scattered(Duration::ZERO);
     model.answered(Outcome::Error(Code::QueueFull), Duration::ZERO);
     metrics.http_request("/", 200);
+    metrics.tls_failed("gone");
     metrics.connection_opened("infer").close(1000);
 
     let text = metrics.render();
@@ -173,6 +175,7 @@ fn links_and_paths_lead_somewhere() {
         ("docs/MODELS.md", MODELS),
         ("docs/ARCHITECTURE.md", ARCHITECTURE),
         ("docs/GPU.md", GPU),
+        ("docs/OPERATIONS.md", OPERATIONS),
     ] {
         let folder = root.join(file).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

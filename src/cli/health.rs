@@ -2,17 +2,21 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, unverified};
 
 #[derive(Args)]
 pub struct Health {
     /// Address of the server
     #[arg(long, env = "THALWEG_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
     listen: String,
+    /// If the server has one, it is asked over TLS
+    #[arg(long, env = "THALWEG_TLS_CERTIFICATE", value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
     /// Seconds to wait for its answer
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     timeout: u64,
@@ -22,13 +26,15 @@ impl Health {
     pub fn run(self) -> Result<(), Failure> {
         let timeout = Duration::from_secs(self.timeout.max(1));
         let address = self.address()?;
-        let mut socket = TcpStream::connect_timeout(&address, timeout)
+        let socket = TcpStream::connect_timeout(&address, timeout)
             .map_err(|error| format!("no server answers at {address}: {error}"))?;
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))?;
-        write!(socket, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let mut reply = String::new();
-        socket.take(64 << 10).read_to_string(&mut reply)?;
+        let reply = match self.tls_certificate {
+            Some(_) => ask(unverified::client(socket)?, address),
+            None => ask(socket, address),
+        };
+        let reply = reply.map_err(|error| format!("the server at {address} gives no answer: {error}"))?;
         let status = reply.lines().next().unwrap_or_default();
         println!("{status}");
         match status.split(' ').nth(1) {
@@ -46,4 +52,13 @@ impl Health {
         }
         Ok(address)
     }
+}
+
+/// The answer, as much of it as there is before the end.
+fn ask(mut stream: impl Read + Write, address: SocketAddr) -> std::io::Result<String> {
+    write!(stream, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    stream.flush()?;
+    let mut reply = String::new();
+    stream.take(64 << 10).read_to_string(&mut reply)?;
+    Ok(reply)
 }

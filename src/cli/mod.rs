@@ -11,6 +11,7 @@ mod models;
 mod runtime;
 mod serve;
 mod specialise;
+mod unverified;
 
 use std::process::ExitCode;
 

@@ -40,7 +40,7 @@ impl Serve {
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let clock = Clock::start();
     let metrics = Metrics::new()?;
-    let state = State::new(&settings, clock, Arc::clone(&metrics));
+    let state = State::new(&settings, clock, Arc::clone(&metrics))?;
     let server = Server::bind(settings.listen, Arc::clone(&state)).await?;
     let address = server.address()?;
     // Whoever starts the server with port 0 reads the port here.

@@ -3,9 +3,11 @@
 //! The only module that reads the environment. Each setting is declared once, in [`settings`], with its flag,
 //! its variable, its key, its default and its meaning.
 
+mod address;
 mod bytes;
 mod settings;
 
+pub use address::OptionalAddress;
 pub use bytes::ByteSize;
 pub use settings::{DeviceKind, LogFormat, RawSettings, Settings};
 

@@ -50,6 +50,12 @@ settings! {
     /// Address to listen on; port 0 picks a free one and prints it [default: 127.0.0.1:8080]
     #[arg(value_name = "ADDRESS:PORT")]
     listen / "THALWEG_LISTEN": SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    /// Certificate in PEM, with the chain behind it: `listen` speaks TLS [default: none]
+    #[arg(value_name = "FILE")]
+    tls_certificate / "THALWEG_TLS_CERTIFICATE": PathBuf = PathBuf::new();
+    /// The certificate's private key in PEM [default: none]
+    #[arg(value_name = "FILE")]
+    tls_key / "THALWEG_TLS_KEY": PathBuf = PathBuf::new();
     /// Folders of models, several by repeating the flag or with commas [default: models]
     #[arg(value_name = "FOLDER", value_delimiter = ',')]
     model_repository / "THALWEG_MODEL_REPOSITORY": Vec<PathBuf> = vec![PathBuf::from("models")];
@@ -179,6 +185,14 @@ impl RawSettings {
             let wanted = "at least 1 is needed";
             return Err(ConfigError::Invalid { setting, found: "0".into(), wanted });
         }
+        let [certificate, key] = [&settings.tls_certificate, &settings.tls_key];
+        if certificate.as_os_str().is_empty() != key.as_os_str().is_empty() {
+            let (setting, wanted) = match key.as_os_str().is_empty() {
+                true => ("tls_key", "a tls_certificate needs its key"),
+                false => ("tls_certificate", "a tls_key needs its certificate"),
+            };
+            return Err(ConfigError::Invalid { setting, found: "nothing".into(), wanted });
+        }
         if settings.max_request_memory < settings.max_message_size {
             let found = settings.max_request_memory.to_string();
             let wanted = "it must hold at least one message of max_message_size";
@@ -204,6 +218,12 @@ impl RawSettings {
 }
 
 impl Settings {
+    /// The certificate and the key, if TLS is to be spoken.
+    pub fn tls(&self) -> Option<(&Path, &Path)> {
+        let given = !self.tls_certificate.as_os_str().is_empty();
+        given.then_some((&*self.tls_certificate, &*self.tls_key))
+    }
+
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout)
     }
@@ -232,6 +252,14 @@ mod tests {
         check(
             "max_frame_size = 100",
             expect!["max_frame_size: 100 was given, a fragment holds at least 1KiB, and 0 is for none"],
+        );
+        check(
+            "tls_key = 'k'",
+            expect!["tls_certificate: nothing was given, a tls_key needs its certificate"],
+        );
+        check(
+            "tls_certificate = 'c'",
+            expect!["tls_key: nothing was given, a tls_certificate needs its key"],
         );
         check("threads = 0", expect!["threads: 0 was given, at least 1 is needed"]);
         check(

@@ -37,6 +37,7 @@ pub(crate) const CONNECTIONS: &str = "thalweg_connections";
 pub(crate) const CONNECTIONS_OPENED: &str = "thalweg_connections_opened_total";
 pub(crate) const CONNECTIONS_CLOSED: &str = "thalweg_connections_closed_total";
 pub(crate) const HTTP_REQUESTS: &str = "thalweg_http_requests_total";
+pub(crate) const TLS_FAILED: &str = "thalweg_tls_failed_total";
 pub(crate) const MESSAGES: &str = "thalweg_messages_total";
 pub(crate) const MESSAGE_BYTES: &str = "thalweg_message_bytes_total";
 pub(crate) const GPU_INFO: &str = "thalweg_gpu_info";
@@ -148,6 +149,7 @@ fn describe() {
     describe_counter!(CONNECTIONS_OPENED, "WebSocket connections opened, by endpoint");
     describe_counter!(CONNECTIONS_CLOSED, "WebSocket connections closed, by endpoint and close code");
     describe_counter!(HTTP_REQUESTS, "HTTP requests answered, by route and status");
+    describe_counter!(TLS_FAILED, "Connections that came to no TLS, though one side wanted it, by reason");
     describe_counter!(MESSAGES, "WebSocket messages, by direction");
     describe_counter!(
         MESSAGE_BYTES,

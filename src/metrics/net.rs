@@ -6,6 +6,7 @@ use ::metrics::{Counter, Gauge};
 
 use super::{
     CONNECTIONS, CONNECTIONS_CLOSED, CONNECTIONS_OPENED, HTTP_REQUESTS, MESSAGE_BYTES, MESSAGES, Metrics,
+    TLS_FAILED,
 };
 
 /// One direction of a connection.
@@ -73,6 +74,11 @@ impl Metrics {
         self.make(|| {
             ::metrics::counter!(HTTP_REQUESTS, "route" => route, "status" => status.to_string()).increment(1);
         });
+    }
+
+    /// A connection that came to no TLS, though one side wanted it; `reason` is one of a few.
+    pub fn tls_failed(&self, reason: &'static str) {
+        self.make(|| ::metrics::counter!(TLS_FAILED, "reason" => reason).increment(1));
     }
 
     pub fn connection_opened(self: &Arc<Self>, endpoint: &'static str) -> OpenConnection {

@@ -296,10 +296,12 @@ async fn send(
     }
     control.begin_send();
     write.write_all(out).await?;
+    // TLS keeps what the socket has no room for.
+    write.flush().await?;
     control.end_send();
     if out.capacity() > KEEP_BUFFER {
         *out = BytesMut::new();
     }
     out.clear();
-    write.flush().await
+    Ok(())
 }

@@ -13,11 +13,15 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
+use super::drain::Phase;
 use super::route::{ModelRoute, Route};
 use super::server::State;
 use super::stream::{ByteEndpoint, Choices, SignalEndpoint, Source};
-use super::{admin, connection, infer, upgrade};
+use super::upgrade::{self, Halves};
+use super::{admin, connection, infer};
 use crate::error::{Code, Error, Result};
 use crate::protocol;
 use crate::registry::{Registry, Served, Stream};
@@ -56,6 +60,15 @@ pub async fn handle(
 /// As they stand in the request, roughly: a colon, a space and the end of the line are four bytes.
 fn headers_size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+/// Answers whoever speaks plain HTTP where TLS is spoken, and ends the connection.
+pub async fn want_tls(state: Arc<State>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+    let message = "this port speaks TLS; connect to it with https:// or wss://";
+    let mut reply = Refused::from(Error::new(Code::TlsRequired, message)).reply(None);
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    read_off(&state, request);
+    Ok(reply)
 }
 
 /// Reads on what the client sends of a body that nobody wants, while it gets its answer: a socket that is
@@ -238,24 +251,35 @@ impl Endpoint {
         let stop = state.phases();
         tokio::spawn(async move {
             let _place = place;
-            let Some((read, write)) = upgrade::halves(upgrade).await else { return };
-            let (limits, metrics) = (state.limits, &state.metrics);
-            match self {
-                Self::Infer(endpoint) => {
-                    let open = metrics.connection_opened("infer");
-                    open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
-                }
-                Self::Bytes(endpoint) => {
-                    let open = metrics.connection_opened("stream");
-                    open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
-                }
-                Self::Signal(endpoint) => {
-                    let open = metrics.connection_opened("stream");
-                    open.close(connection::serve(read, write, &*endpoint, limits, metrics, stop).await);
-                }
+            match upgrade::halves(upgrade).await {
+                Some(Halves::Plain(read, write)) => self.serve(read, write, &state, stop).await,
+                Some(Halves::Tls(read, write)) => self.serve(read, write, &state, stop).await,
+                None => {}
             }
         });
         Ok(reply.map(|_| Full::default()))
+    }
+
+    async fn serve<R, W>(self, read: R, write: W, state: &State, stop: watch::Receiver<Phase>)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let (limits, metrics) = (state.limits, &state.metrics);
+        match self {
+            Self::Infer(endpoint) => {
+                let open = metrics.connection_opened("infer");
+                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+            }
+            Self::Bytes(endpoint) => {
+                let open = metrics.connection_opened("stream");
+                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+            }
+            Self::Signal(endpoint) => {
+                let open = metrics.connection_opened("stream");
+                open.close(connection::serve(read, write, &*endpoint, limits, metrics, stop).await);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod drain;
 mod http;
 mod infer;
 pub mod keepalive;
+mod listener;
 mod parting;
 pub mod patience;
 mod route;
@@ -20,6 +21,9 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod tls;
 pub mod upgrade;
+mod watched;
 
 pub use server::{Server, ServerError, State};
+pub use watched::BadFile;

@@ -1,21 +1,30 @@
 //! Listening, accepting, and the end of it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::connection::Limits;
 use super::crowd::Crowd;
 use super::drain::{self, Phase};
 use super::http;
 use super::keepalive::Keepalive;
+use super::listener::{self, Door, Guest};
 use super::patience::Patience;
+use super::tls::Tls;
+use super::watched::{BadFile, LOOK_EVERY};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::error::{Code, Error, Result};
@@ -33,6 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub enum ServerError {
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    File(#[from] BadFile),
 }
 
 /// What all connections share.
@@ -43,6 +54,8 @@ pub struct State {
     pub limits: Limits,
     pub crowd: Arc<Crowd>,
     pub request_timeout: Duration,
+    /// What proves the server to its clients, if it is to speak TLS.
+    pub tls: Option<Tls>,
     /// How long connections may take to end once the server is told to.
     grace: Duration,
     /// Set once all models are loaded.
@@ -51,8 +64,9 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, BadFile> {
+        let tls = settings.tls().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
+        Ok(Arc::new(Self {
             clock,
             metrics,
             memory: Memory::new(settings.max_request_memory.0),
@@ -72,10 +86,16 @@ impl State {
             },
             crowd: Crowd::new(settings.max_connections, settings.max_connections_per_address),
             request_timeout: settings.request_timeout(),
+            tls,
             grace: Duration::from_secs(settings.grace_period),
             registry: OnceLock::new(),
             phase: watch::Sender::new(Phase::Open),
-        })
+        }))
+    }
+
+    /// Looks whether files have changed that the server was given; it reads them, and so may block.
+    pub fn look(&self) {
+        self.tls.iter().for_each(Tls::look);
     }
 
     /// The models, once they are loaded and until the server stops.
@@ -142,9 +162,7 @@ pub struct Server {
 
 impl Server {
     pub async fn bind(address: SocketAddr, state: Arc<State>) -> Result<Self, ServerError> {
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
-        Ok(Self { listener, state })
+        Ok(Self { listener: listener::bind(address).await?, state })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
@@ -154,11 +172,13 @@ impl Server {
     /// Accepts connections until the server is told to end, then refuses them until those that are open have ended.
     pub async fn run(self) {
         let upkeep = tokio::spawn(upkeep(Arc::clone(&self.state.metrics)));
+        let look = tokio::spawn(look(Arc::clone(&self.state)));
         let mut phases = self.state.phases();
         self.accept(ends(&mut phases), true).await;
         drop(phases);
         self.drain().await;
         upkeep.abort();
+        look.abort();
     }
 
     /// Accepts connections for as long as something else takes.
@@ -173,7 +193,7 @@ impl Server {
                 Ok((socket, peer)) => {
                     tracing::debug!(%peer, "connection");
                     let phases = is_open.then(|| self.state.phases());
-                    tokio::spawn(connection(socket, peer.ip(), Arc::clone(&self.state), phases));
+                    tokio::spawn(connection(socket, peer, Door::Main, Arc::clone(&self.state), phases));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -200,35 +220,68 @@ impl Server {
     }
 }
 
-/// One that comes while the server ends has no phases to follow: it is refused and closed.
+/// One that comes while the server ends has no phases to follow: it is refused and closed. So is one that has not said
+/// by then what it is.
 async fn connection(
     socket: TcpStream,
-    peer: IpAddr,
+    peer: SocketAddr,
+    door: Door,
     state: Arc<State>,
-    phases: Option<watch::Receiver<Phase>>,
+    mut phases: Option<watch::Receiver<Phase>>,
 ) {
     // Answers are small and complete when they are sent: waiting to join them costs only latency.
     let _ = socket.set_nodelay(true);
+    let guest = {
+        let mut guest = std::pin::pin!(listener::receive(socket, peer, door, &state));
+        tokio::select! {
+            biased;
+            guest = guest.as_mut() => guest,
+            () = ended(&mut phases) => {
+                phases = None;
+                guest.await
+            }
+        }
+    };
     let timeout = state.request_timeout;
-    let service = service_fn(move |request| http::handle(Arc::clone(&state), peer, request));
+    let handle = |request| http::handle(Arc::clone(&state), peer.ip(), request);
+    let refuse = |request| http::want_tls(Arc::clone(&state), request);
+    match guest {
+        Guest::Plain(socket) => serve(socket, service_fn(handle), timeout, phases).await,
+        Guest::Tls(stream) => serve(*stream, service_fn(handle), timeout, phases).await,
+        Guest::Unencrypted(socket) => serve(socket, service_fn(refuse), timeout, phases).await,
+        Guest::Gone => {}
+    }
+}
+
+/// Serves HTTP to the end of the connection, or until it is upgraded.
+async fn serve<IO, S>(io: IO, service: S, timeout: Duration, mut phases: Option<watch::Receiver<Phase>>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+{
     let http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut http = std::pin::pin!(http);
-    let result = match phases {
-        None => http.await,
-        Some(mut phases) => tokio::select! {
-            result = http.as_mut() => result,
-            () = ends(&mut phases) => {
-                http.as_mut().graceful_shutdown();
-                http.await
-            }
-        },
+    let result = tokio::select! {
+        result = http.as_mut() => result,
+        () = ended(&mut phases) => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// [`ends`], for a connection; never for one that follows no phases.
+async fn ended(phases: &mut Option<watch::Receiver<Phase>>) {
+    match phases {
+        Some(phases) => ends(phases).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -241,5 +294,16 @@ async fn upkeep(metrics: Arc<Metrics>) {
     loop {
         ticks.tick().await;
         metrics.upkeep();
+    }
+}
+
+async fn look(state: Arc<State>) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let state = Arc::clone(&state);
+        // Where secrets are mounted from afar, reading may take its time.
+        let _ = tokio::task::spawn_blocking(move || state.look()).await;
     }
 }

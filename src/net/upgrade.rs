@@ -7,15 +7,23 @@ use hyper::header::{CONNECTION, HeaderMap, HeaderName, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::server::TlsStream;
 
 use bytes::Bytes;
 
 use crate::error::{Code, Error, Result};
 
 /// What reads from an upgraded connection: the bytes that came behind the handshake, then the socket.
-pub type Reader = tokio::io::Chain<std::io::Cursor<Bytes>, OwnedReadHalf>;
+pub type Reader<R> = tokio::io::Chain<std::io::Cursor<Bytes>, R>;
+
+/// The two directions of an upgraded connection. Those of a socket need no lock between them; those of TLS do.
+pub enum Halves {
+    Plain(Reader<OwnedReadHalf>, OwnedWriteHalf),
+    Tls(Reader<ReadHalf<TlsStream<TcpStream>>>, WriteHalf<TlsStream<TcpStream>>),
+}
 
 /// Whether the request wants a WebSocket. An offer of another protocol (some clients offer `h2c` with every
 /// request) may be passed over, and is (RFC 9110, section 7.8).
@@ -56,12 +64,23 @@ pub fn accept<B: Body>(request: &mut Request<B>) -> Result<(Response<Empty<Bytes
 }
 
 /// The connection's halves, once the answer to the handshake has been sent.
-pub async fn halves(upgrade: UpgradeFut) -> Option<(Reader, OwnedWriteHalf)> {
+pub async fn halves(upgrade: UpgradeFut) -> Option<Halves> {
     let upgraded: Upgraded = upgrade.await.ok()?.into_inner().into_inner();
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let (read, write) = parts.io.into_inner().into_split();
-    let read = tokio::io::AsyncReadExt::chain(std::io::Cursor::new(parts.read_buf), read);
-    Some((read, write))
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let (read, write) = parts.io.into_inner().into_split();
+            Some(Halves::Plain(behind(parts.read_buf, read), write))
+        }
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+            let (read, write) = tokio::io::split(parts.io.into_inner());
+            Some(Halves::Tls(behind(parts.read_buf, read), write))
+        }
+    }
+}
+
+fn behind<R: AsyncRead>(first: Bytes, rest: R) -> Reader<R> {
+    tokio::io::AsyncReadExt::chain(std::io::Cursor::new(first), rest)
 }
 
 /// Whether a header that lists tokens has this one.

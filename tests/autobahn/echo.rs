@@ -19,7 +19,7 @@ use thalweg::net::drain::Phase;
 use thalweg::net::keepalive::Keepalive;
 use thalweg::net::patience::Patience;
 use thalweg::net::socket::append_frame;
-use thalweg::net::upgrade;
+use thalweg::net::upgrade::{self, Halves};
 use thalweg::reply::{Answer, Mailbox, Wakes};
 use thalweg::tensor::Rows;
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +88,7 @@ async fn echo(
 ) -> Result<Response<Empty<Bytes>>, thalweg::error::Error> {
     let (response, upgrade) = upgrade::accept(&mut request)?;
     tokio::spawn(async move {
-        let Some((read, write)) = upgrade::halves(upgrade).await else { return };
+        let Some(Halves::Plain(read, write)) = upgrade::halves(upgrade).await else { return };
         let (_stop, stopping) = watch::channel(Phase::Open);
         connection::serve(read, write, &Echo, LIMITS, &metrics, stopping).await;
     });

@@ -35,9 +35,10 @@ def binary():
 
 
 class Server:
-    """A running `thalweg serve`. A thread reads its log, so that it can never block on writing it."""
+    """A running `thalweg serve`, with TLS if there is a context. A thread reads its log, so that it can never block on writing it."""
 
-    def __init__(self, repositories, *options, listen="127.0.0.1:0"):
+    def __init__(self, repositories, *options, listen="127.0.0.1:0", context=None):
+        self.context = context
         command = [binary(), "serve", "--listen", listen, "--log-format", "text", *options]
         for repository in repositories:
             command += ["--model-repository", repository]
@@ -70,13 +71,13 @@ class Server:
         return f"{self.host}:{self.port}"
 
     def http(self, path):
-        return f"http://{self.address}{path}"
+        return f"http{'s' if self.context else ''}://{self.address}{path}"
 
     def ws(self, path):
-        return f"ws://{self.address}{path}"
+        return f"ws{'s' if self.context else ''}://{self.address}{path}"
 
     def get(self, path):
-        with urllib.request.urlopen(self.http(path), timeout=10) as response:
+        with urllib.request.urlopen(self.http(path), timeout=10, context=self.context) as response:
             return response.read().decode()
 
     def is_ready(self):
@@ -118,9 +119,9 @@ class Server:
 
 
 @contextmanager
-def running(*repositories):
+def running(*repositories, **options):
     """A server that has to end well."""
-    server = Server(repositories)
+    server = Server(repositories, **options)
     try:
         server.wait_until_ready()
         yield server

@@ -227,6 +227,11 @@ pub fn cases(code: Code) -> Vec<Case> {
                 bad("Host: test\r\n", "Content-Length: 5\r\n"),
             ]
         }
+        Code::TlsRequired => {
+            [http("GET /health"), upgrade("/"), post("/v2/models/model/infer", GOOD)]
+                .map(|case| case.when(Scene::Encrypted))
+                .into()
+        }
         Code::UnknownRoute => vec![
             http("GET /nowhere"),
             http("GET /v2/models/%ff"),

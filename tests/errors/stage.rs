@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use thalweg::config::{ByteSize, RawSettings};
 use thalweg::registry::Registry;
 
-use super::support::{Client, Engine, Fake, GOOD, Gate, OpCode, TestServer, repository};
+use super::support::{Certificate, Client, Engine, Fake, GOOD, Gate, OpCode, TestServer, repository};
 
 /// In which state of the server a request is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Scene {
     Crowded,
     /// The only WebSocket that an address may have is open.
     CrowdedAddress,
+    /// TLS is spoken.
+    Encrypted,
     /// Messages hold 1 KiB.
     Small,
     /// A request runs and another fills the queue.
@@ -43,7 +45,7 @@ pub struct Stage {
     pub waiting: Option<(Client, usize)>,
     /// Dies of the first request.
     lane: Option<std::thread::JoinHandle<()>>,
-    _models: Option<TempDir>,
+    _folder: TempDir,
 }
 
 impl Stage {
@@ -65,14 +67,21 @@ impl Stage {
         } else {
             small
         };
+        let folder = tempfile::tempdir().unwrap();
+        let settings = if scene == Scene::Encrypted {
+            Certificate::make().write(folder.path());
+            Certificate::settings(folder.path())
+        } else {
+            settings
+        };
         let server = TestServer::start(settings);
-        let mut stage = Self { server, gate: None, waiting: None, lane: None, _models: None };
+        let mut stage = Self { server, gate: None, waiting: None, lane: None, _folder: folder };
         let engine = match scene {
             Scene::Loading => return stage,
             Scene::Loaded | Scene::Streaming | Scene::Lost => {
                 let models = repository();
                 stage.server.state.serve(stage.server.load(models.path().to_owned()));
-                stage._models = Some(models);
+                stage._folder = models;
                 if scene == Scene::Streaming {
                     let mut client = Client::open(stage.server.address, "/v2/models/one_stream/stream");
                     assert_eq!(client.receive().json()["type"], "session.created");
@@ -94,7 +103,9 @@ impl Stage {
                 engine
             }
             Scene::Dying | Scene::Dead => Engine::Panics,
-            Scene::Stopping | Scene::Small | Scene::Crowded | Scene::CrowdedAddress => Engine::Doubles,
+            Scene::Stopping | Scene::Small | Scene::Crowded | Scene::CrowdedAddress | Scene::Encrypted => {
+                Engine::Doubles
+            }
         };
         let fake = Fake::start(&stage.server.state, "model", 1, engine);
         let mut registry = Registry::default();

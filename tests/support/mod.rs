@@ -6,11 +6,13 @@ mod client;
 mod fake;
 mod models;
 mod server;
+mod tls;
 
 pub use client::{Client, OpCode, Reply, frame};
 pub use fake::{Engine, Fake, Gate};
 pub use models::repository;
 pub use server::TestServer;
+pub use tls::{Certificate, shake_hands, tunnel};
 
 /// A request to a model that doubles.
 pub const GOOD: &str =

@@ -29,7 +29,7 @@ impl TestServer {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let threads = settings.threads.or(Some(2));
         let settings = RawSettings { listen: Some(any_port), threads, ..settings }.validate().unwrap();
-        let state = State::new(&settings, Clock::start(), Metrics::new().unwrap());
+        let state = State::new(&settings, Clock::start(), Metrics::new().unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads)
             .enable_all()

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ),
     // It drives what the registry joins, on a device of its own.
     ("check", "batcher clock device engine error lane metrics queue registry reply signal streams tensor"),
-    ("net", "clock config error metrics protocol queue registry reply signal streams tensor"),
+    ("net", "checksum clock config error metrics protocol queue registry reply signal streams tensor"),
     ("protocol", "error tensor"),
     // It wires each model's queue, lanes and device together.
     (
@@ -52,6 +52,7 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("hyper", "net"),
     ("hyper_util", "net"),
     ("http_body_util", "net"),
+    ("tokio_rustls", "net cli"),
     ("metrics", "metrics"),
     ("metrics_exporter_prometheus", "metrics"),
     ("crossbeam_channel", "queue lane device"),
