@@ -62,6 +62,13 @@ impl Clock {
         Time(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// Seconds since 1970, for what is agreed on in dates. It may jump, as [`Clock::now`] does not.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn date(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
+
     /// The moment as the standard library's waiting functions want it.
     pub fn instant(&self, time: Time) -> std::time::Instant {
         let far = Duration::from_secs(86_400 * 365);

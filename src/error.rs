@@ -79,6 +79,10 @@ codes! {
     InvalidUpgrade = "invalid_upgrade", 400, final;
     /// The request came in plain text to a port that speaks TLS; use https:// or wss://.
     TlsRequired = "tls_required", 400, final;
+    /// A key is needed and there is none, or it is not valid.
+    Unauthenticated = "unauthenticated", 401, final;
+    /// Browsers may not open a WebSocket from pages of this origin.
+    OriginNotAllowed = "origin_not_allowed", 403, final;
     /// Nothing is served at this path.
     UnknownRoute = "unknown_route", 404, final;
     /// No model of this name is served.
@@ -93,6 +97,8 @@ codes! {
     UpgradeRequired = "upgrade_required", 426, final;
     /// The client's address has as many WebSockets as it may have.
     TooManyConnections = "too_many_connections", 429, retry;
+    /// The key has as many requests in a second, or as many WebSockets, as it may have.
+    RateLimited = "rate_limited", 429, retry;
     /// The headers of the request are larger than 64 KiB.
     HeadersTooLarge = "headers_too_large", 431, final;
     /// The model failed on this request; the other requests of its batch are not affected.

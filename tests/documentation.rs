@@ -84,6 +84,8 @@ fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String
     model.answered(Outcome::Error(Code::QueueFull), Duration::ZERO);
     metrics.http_request("/", 200);
     metrics.tls_failed("gone");
+    metrics.access_refused("no_key");
+    metrics.key("k").connections(1);
     metrics.connection_opened("infer").close(1000);
 
     let text = metrics.render();

@@ -6,6 +6,7 @@
 
 mod device_check;
 mod health;
+mod keys;
 mod log;
 mod models;
 mod runtime;
@@ -36,6 +37,9 @@ enum Command {
     Models(models::Models),
     /// Try a device: the checks that it must pass, how fast it copies, and how fast it runs the models
     DeviceCheck(device_check::DeviceCheck),
+    /// Make keys for the access file
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Ask a running server whether it is ready; exit 0 if so (for container health checks)
     Health(health::Health),
 }
@@ -48,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Models(models) => models.run(),
         Command::DeviceCheck(check) => check.run(),
+        Command::Keys(keys) => keys.run(),
         Command::Health(health) => health.run(),
     };
     match result {

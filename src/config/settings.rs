@@ -56,6 +56,9 @@ settings! {
     /// The certificate's private key in PEM [default: none]
     #[arg(value_name = "FILE")]
     tls_key / "THALWEG_TLS_KEY": PathBuf = PathBuf::new();
+    /// TOML file of keys: who has none of them is refused [default: none]
+    #[arg(value_name = "FILE")]
+    access_file / "THALWEG_ACCESS_FILE": PathBuf = PathBuf::new();
     /// Folders of models, several by repeating the flag or with commas [default: models]
     #[arg(value_name = "FOLDER", value_delimiter = ',')]
     model_repository / "THALWEG_MODEL_REPOSITORY": Vec<PathBuf> = vec![PathBuf::from("models")];
@@ -218,6 +221,11 @@ impl RawSettings {
 }
 
 impl Settings {
+    /// The file of keys, if keys are needed.
+    pub fn access(&self) -> Option<&Path> {
+        (!self.access_file.as_os_str().is_empty()).then_some(&*self.access_file)
+    }
+
     /// The certificate and the key, if TLS is to be spoken.
     pub fn tls(&self) -> Option<(&Path, &Path)> {
         let given = !self.tls_certificate.as_os_str().is_empty();
@@ -270,12 +278,12 @@ mod tests {
         );
         check(
             "listn = 'x'",
-            expect![[r"
-            TOML parse error at line 1, column 1
-              |
-            1 | listn = 'x'
-              | ^^^^^
-            unknown field `listn`, expected one of `listen`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `log`, `log_format`"]],
+            expect![[r#"
+                TOML parse error at line 1, column 1
+                  |
+                1 | listn = 'x'
+                  | ^^^^^
+                unknown field `listn`, expected one of `listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `log`, `log_format`"#]],
         );
     }
 

@@ -4,6 +4,7 @@
 //! that the path of a request only touches atomics.
 
 mod gpu;
+mod key;
 mod model;
 mod net;
 
@@ -16,6 +17,7 @@ use metrics_exporter_prometheus::{
 use parking_lot::Mutex;
 
 pub use gpu::{GpuMetrics, GpuReading, OnDevice};
+pub use key::KeyMetrics;
 pub use model::{ModelMetrics, Outcome, Statistics};
 pub use net::{NetMetrics, Side};
 
@@ -37,6 +39,9 @@ pub(crate) const CONNECTIONS: &str = "thalweg_connections";
 pub(crate) const CONNECTIONS_OPENED: &str = "thalweg_connections_opened_total";
 pub(crate) const CONNECTIONS_CLOSED: &str = "thalweg_connections_closed_total";
 pub(crate) const HTTP_REQUESTS: &str = "thalweg_http_requests_total";
+pub(crate) const ACCESS_REFUSED: &str = "thalweg_access_refused_total";
+pub(crate) const KEY_REQUESTS: &str = "thalweg_key_requests_total";
+pub(crate) const KEY_CONNECTIONS: &str = "thalweg_key_connections";
 pub(crate) const TLS_FAILED: &str = "thalweg_tls_failed_total";
 pub(crate) const MESSAGES: &str = "thalweg_messages_total";
 pub(crate) const MESSAGE_BYTES: &str = "thalweg_message_bytes_total";
@@ -149,6 +154,9 @@ fn describe() {
     describe_counter!(CONNECTIONS_OPENED, "WebSocket connections opened, by endpoint");
     describe_counter!(CONNECTIONS_CLOSED, "WebSocket connections closed, by endpoint and close code");
     describe_counter!(HTTP_REQUESTS, "HTTP requests answered, by route and status");
+    describe_counter!(ACCESS_REFUSED, "Requests that were refused before any key was known, by reason");
+    describe_counter!(KEY_REQUESTS, "Requests and messages that came with a key, by its name and outcome");
+    describe_gauge!(KEY_CONNECTIONS, Unit::Count, "Open WebSockets, by the key that they came with");
     describe_counter!(TLS_FAILED, "Connections that came to no TLS, though one side wanted it, by reason");
     describe_counter!(MESSAGES, "WebSocket messages, by direction");
     describe_counter!(

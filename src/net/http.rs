@@ -9,13 +9,15 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
+    SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::access::{self, Metered, Pass};
 use super::drain::Phase;
 use super::route::{ModelRoute, Route};
 use super::server::State;
@@ -112,7 +114,10 @@ impl Refused {
                 let methods = route.map_or("GET, HEAD", Route::methods);
                 headers.insert(ALLOW, HeaderValue::from_static(methods));
             }
-            _ if code.http_status() == 503 => {
+            Code::Unauthenticated => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"thalweg\""));
+            }
+            _ if matches!(code.http_status(), 429 | 503) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 if code == Code::ShuttingDown {
                     // The next connection may lead to another server.
@@ -131,10 +136,14 @@ async fn respond(
     route: &Route<'_>,
     request: &mut Request<Incoming>,
 ) -> Result<Reply, Refused> {
+    let pass = match &state.access {
+        Some(access) if !route.is_open() => access.admit(request)?,
+        _ => None,
+    };
     if upgrade::is_upgrade(request)
         && let Some(endpoint) = Endpoint::find(state, route, request)?
     {
-        return endpoint.open(state, peer, request).map_err(Refused::from);
+        return endpoint.open(state, peer, pass, request).map_err(Refused::from);
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match route {
@@ -243,41 +252,58 @@ impl Endpoint {
     }
 
     /// Answers the handshake and leaves the connection to a task of its own.
-    fn open(self, state: &Arc<State>, peer: IpAddr, request: &mut Request<Incoming>) -> Result<Reply> {
-        let (reply, upgrade) = upgrade::accept(request)?;
+    fn open(
+        self,
+        state: &Arc<State>,
+        peer: IpAddr,
+        pass: Option<Pass>,
+        request: &mut Request<Incoming>,
+    ) -> Result<Reply> {
+        let subprotocol = access::subprotocol(request.headers())?;
+        let (mut reply, upgrade) = upgrade::accept(request)?;
+        if let Some(chosen) = subprotocol {
+            reply.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
+        }
         let place = state.crowd.enter(peer)?;
+        let pass = pass.map(Pass::open).transpose()?;
         let state = Arc::clone(state);
         // Taken here, so that the server waits for this connection from now on.
         let stop = state.phases();
         tokio::spawn(async move {
             let _place = place;
             match upgrade::halves(upgrade).await {
-                Some(Halves::Plain(read, write)) => self.serve(read, write, &state, stop).await,
-                Some(Halves::Tls(read, write)) => self.serve(read, write, &state, stop).await,
+                Some(Halves::Plain(read, write)) => self.serve(read, write, pass, &state, stop).await,
+                Some(Halves::Tls(read, write)) => self.serve(read, write, pass, &state, stop).await,
                 None => {}
             }
         });
         Ok(reply.map(|_| Full::default()))
     }
 
-    async fn serve<R, W>(self, read: R, write: W, state: &State, stop: watch::Receiver<Phase>)
-    where
+    async fn serve<R, W>(
+        self,
+        read: R,
+        write: W,
+        pass: Option<Pass>,
+        state: &State,
+        stop: watch::Receiver<Phase>,
+    ) where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         let (limits, metrics) = (state.limits, &state.metrics);
         match self {
             Self::Infer(endpoint) => {
-                let open = metrics.connection_opened("infer");
+                let (open, endpoint) = (metrics.connection_opened("infer"), Metered::new(&endpoint, pass));
                 open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
             }
             Self::Bytes(endpoint) => {
-                let open = metrics.connection_opened("stream");
+                let (open, endpoint) = (metrics.connection_opened("stream"), Metered::new(&endpoint, pass));
                 open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
             }
             Self::Signal(endpoint) => {
-                let open = metrics.connection_opened("stream");
-                open.close(connection::serve(read, write, &*endpoint, limits, metrics, stop).await);
+                let (open, endpoint) = (metrics.connection_opened("stream"), Metered::new(&*endpoint, pass));
+                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Public beside the server are the parts of a WebSocket that know of no model, so that others can be tried over them.
 
+mod access;
 mod admin;
 pub mod connection;
 mod control;
@@ -25,5 +26,6 @@ mod tls;
 pub mod upgrade;
 mod watched;
 
+pub use access::is_name as is_key_name;
 pub use server::{Server, ServerError, State};
 pub use watched::BadFile;

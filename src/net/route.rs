@@ -67,6 +67,11 @@ impl<'a> Route<'a> {
         parts.next().is_none().then_some(Self::Model { model, version, what })
     }
 
+    /// Whether it needs no key: whoever watches over servers has none, and learns nothing of anybody here.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Health | Self::Live | Self::Ready | Self::Metrics)
+    }
+
     /// What it can be asked with, as the header `Allow` lists it; WebSockets are opened with GET.
     pub fn methods(&self) -> &'static str {
         match self {

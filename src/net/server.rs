@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::access::Access;
 use super::connection::Limits;
 use super::crowd::Crowd;
 use super::drain::{self, Phase};
@@ -58,6 +59,8 @@ pub struct State {
     pub tls: Option<Tls>,
     /// How long connections may take to end once the server is told to.
     grace: Duration,
+    /// Who may use the server, if not everybody.
+    pub access: Option<Access>,
     /// Set once all models are loaded.
     registry: OnceLock<Registry>,
     phase: watch::Sender<Phase>,
@@ -66,6 +69,8 @@ pub struct State {
 impl State {
     pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, BadFile> {
         let tls = settings.tls().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
+        let access =
+            settings.access().map(|path| Access::new(path, clock, Arc::clone(&metrics))).transpose()?;
         Ok(Arc::new(Self {
             clock,
             metrics,
@@ -88,6 +93,7 @@ impl State {
             request_timeout: settings.request_timeout(),
             tls,
             grace: Duration::from_secs(settings.grace_period),
+            access,
             registry: OnceLock::new(),
             phase: watch::Sender::new(Phase::Open),
         }))
@@ -96,6 +102,7 @@ impl State {
     /// Looks whether files have changed that the server was given; it reads them, and so may block.
     pub fn look(&self) {
         self.tls.iter().for_each(Tls::look);
+        self.access.iter().for_each(Access::look);
     }
 
     /// The models, once they are loaded and until the server stops.

@@ -232,6 +232,22 @@ pub fn cases(code: Code) -> Vec<Case> {
                 .map(|case| case.when(Scene::Encrypted))
                 .into()
         }
+        Code::Unauthenticated => {
+            let asks = ["/v2", "/v2/models/model", "/v2/models/nobody"].map(|path| http(&format!("GET {path}")));
+            let sockets = ["/", "/v2/models/model/infer", "/v2/models/model/stream?access_token=good"].map(upgrade);
+            let with = |header: &str| handshake("/", "Host: test", header);
+            let wrong = ["X-Api-Key: bad", "Authorization: Bearer", "Authorization: Basic good"].map(with);
+            let all = asks.into_iter().chain(sockets).chain(wrong);
+            all.chain([post("/v2/models/model/infer", GOOD)]).map(|case| case.when(Scene::Guarded)).collect()
+        }
+        Code::OriginNotAllowed => {
+            let by = "X-Api-Key: good\r\nOrigin: https://evil.example";
+            vec![handshake("/v2/models/model/infer", "Host: test", by).when(Scene::Guarded)]
+        }
+        Code::RateLimited => {
+            let by = "X-Api-Key: good";
+            vec![handshake("/v2/models/model/infer", "Host: test", by).when(Scene::Guarded)]
+        }
         Code::UnknownRoute => vec![
             http("GET /nowhere"),
             http("GET /v2/models/%ff"),

@@ -19,7 +19,8 @@ fn check_error(answer: &Value, code: Code, id: Option<&str>, surface: Surface) {
 fn check_reply(reply: &Reply, code: Code, id: Option<&str>) {
     assert_eq!(reply.status, code.http_status());
     assert_eq!(reply.header("content-type"), Some("application/json"));
-    assert_eq!(reply.header("retry-after").is_some(), reply.status == 503);
+    assert_eq!(reply.header("retry-after").is_some(), [429, 503].contains(&reply.status));
+    assert_eq!(reply.header("www-authenticate").is_some(), reply.status == 401);
     assert_eq!(reply.header("allow").is_some(), reply.status == 405);
     check_error(&reply.json(), code, id, Surface::Http);
 }

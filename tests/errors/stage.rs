@@ -25,6 +25,8 @@ pub enum Scene {
     CrowdedAddress,
     /// TLS is spoken.
     Encrypted,
+    /// A key is needed; that of the name `good` has the only WebSocket that it may have.
+    Guarded,
     /// Messages hold 1 KiB.
     Small,
     /// A request runs and another fills the queue.
@@ -68,11 +70,20 @@ impl Stage {
             small
         };
         let folder = tempfile::tempdir().unwrap();
-        let settings = if scene == Scene::Encrypted {
-            Certificate::make().write(folder.path());
-            Certificate::settings(folder.path())
-        } else {
-            settings
+        let settings = match scene {
+            Scene::Encrypted => {
+                Certificate::make().write(folder.path());
+                Certificate::settings(folder.path())
+            }
+            Scene::Guarded => {
+                let path = folder.path().join("access.toml");
+                let sha256 = thalweg::checksum::sha256(b"good");
+                let key = format!("[[key]]\nname = 'good'\nmax_connections = 1\nsha256 = '{sha256}'");
+                let origins = "[browser]\nallowed_origins = ['https://app.example']";
+                std::fs::write(&path, format!("{key}\n{origins}")).unwrap();
+                RawSettings { access_file: Some(path), ..settings }
+            }
+            _ => settings,
         };
         let server = TestServer::start(settings);
         let mut stage = Self { server, gate: None, waiting: None, lane: None, _folder: folder };
@@ -103,9 +114,12 @@ impl Stage {
                 engine
             }
             Scene::Dying | Scene::Dead => Engine::Panics,
-            Scene::Stopping | Scene::Small | Scene::Crowded | Scene::CrowdedAddress | Scene::Encrypted => {
-                Engine::Doubles
-            }
+            Scene::Stopping
+            | Scene::Small
+            | Scene::Crowded
+            | Scene::CrowdedAddress
+            | Scene::Encrypted
+            | Scene::Guarded => Engine::Doubles,
         };
         let fake = Fake::start(&stage.server.state, "model", 1, engine);
         let mut registry = Registry::default();
@@ -117,6 +131,12 @@ impl Stage {
             Scene::MemoryFull => stage.occupy(&[&full_of_zeros()]),
             Scene::Crowded | Scene::CrowdedAddress => {
                 stage.waiting = Some((Client::open(stage.server.address, "/v2/models/model/infer"), 0));
+            }
+            Scene::Guarded => {
+                let mut client = Client::connect(stage.server.address);
+                let handshake = Client::handshake("/v2/models/model/infer");
+                assert_eq!(client.ask(&handshake.replace("Host: test", "X-Api-Key: good")).status, 101);
+                stage.waiting = Some((client, 0));
             }
             Scene::Dead => {
                 let mut client = Client::connect(stage.server.address);

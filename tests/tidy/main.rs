@@ -53,6 +53,7 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("hyper_util", "net"),
     ("http_body_util", "net"),
     ("tokio_rustls", "net cli"),
+    ("subtle", "net"),
     ("metrics", "metrics"),
     ("metrics_exporter_prometheus", "metrics"),
     ("crossbeam_channel", "queue lane device"),
