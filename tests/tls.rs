@@ -139,6 +139,28 @@ fn handshakes_end_as_they_should() {
 }
 
 #[test]
+fn a_client_that_does_not_shake_hands_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    Certificate::make().write(folder.path());
+    let settings = RawSettings { request_timeout: Some(1), ..Certificate::settings(folder.path()) };
+    let server = server(settings);
+    let mut silent = Client::connect(server.address);
+    let mut half = Client::connect(server.address);
+    half.send(b"\x16\x03\x01");
+    let mut gone = Client::connect(server.address);
+    gone.send(b"\x16\x03\x01");
+    drop(gone);
+    let mut noise = Client::connect(server.address);
+    noise.send([0xff; 64]);
+    // None of them is waited for without end.
+    assert!(silent.has_ended() && half.has_ended());
+    let expected = r#"{reason="gone"} 1 {reason="invalid"} 1 {reason="timeout"} 1"#;
+    while failures(&server) != expected {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn plain_http_at_the_port_of_tls_is_told_so() {
     let (_folder, _, server) = encrypted();
     for request in [

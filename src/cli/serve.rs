@@ -42,9 +42,16 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let metrics = Metrics::new()?;
     let state = State::new(&settings, clock, Arc::clone(&metrics))?;
     let server = Server::bind(settings.listen, Arc::clone(&state)).await?;
+    let server = match settings.metrics_listen.0 {
+        Some(address) => server.beside(address).await?,
+        None => server,
+    };
     let address = server.address()?;
     // Whoever starts the server with port 0 reads the port here.
     println!("listening on {address}");
+    if let Some(address) = server.side_address() {
+        println!("metrics on {address}");
+    }
     let server = tokio::spawn(server.run());
 
     let loader_state = Arc::clone(&state);

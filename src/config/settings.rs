@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::{ByteSize, ConfigError};
+use super::{ByteSize, ConfigError, OptionalAddress};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $(#[arg($($arg:tt)+)])? $name:ident / $env:literal : $type:ty = $default:expr;)+) => {
@@ -50,6 +50,10 @@ settings! {
     /// Address to listen on; port 0 picks a free one and prints it [default: 127.0.0.1:8080]
     #[arg(value_name = "ADDRESS:PORT")]
     listen / "THALWEG_LISTEN": SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080));
+    /// A second address, for health, metrics and what the server tells of itself, plain and without keys;
+    /// /metrics is then only there [default: none]
+    #[arg(value_name = "ADDRESS:PORT")]
+    metrics_listen / "THALWEG_METRICS_LISTEN": OptionalAddress = OptionalAddress(None);
     /// Certificate in PEM, with the chain behind it: `listen` speaks TLS [default: none]
     #[arg(value_name = "FILE")]
     tls_certificate / "THALWEG_TLS_CERTIFICATE": PathBuf = PathBuf::new();
@@ -283,7 +287,7 @@ mod tests {
                   |
                 1 | listn = 'x'
                   | ^^^^^
-                unknown field `listn`, expected one of `listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `log`, `log_format`"#]],
+                unknown field `listn`, expected one of `listen`, `metrics_listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `log`, `log_format`"#]],
         );
     }
 

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 
+use super::route::{ModelRoute, Route};
 use super::server::{ServerError, State};
 use super::tls::Failure;
 
@@ -23,8 +24,26 @@ const HANDSHAKE: u8 = 0x16;
 /// Which of the server's addresses a client has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
+    /// `listen`, where there is no other.
+    Only,
     /// `listen`.
     Main,
+    /// `metrics_listen`: for those who watch over the server. It speaks no TLS and asks for no key.
+    Side,
+}
+
+impl Door {
+    /// Whether what a route leads to is behind this door.
+    pub fn leads_to(self, route: &Route<'_>) -> bool {
+        match self {
+            Self::Only => true,
+            Self::Main => *route != Route::Metrics,
+            Self::Side => !matches!(
+                route,
+                Route::Root | Route::Model { what: ModelRoute::Infer | ModelRoute::Stream, .. }
+            ),
+        }
+    }
 }
 
 /// What a client has turned out to be.
@@ -49,7 +68,7 @@ pub async fn receive(socket: TcpStream, peer: SocketAddr, door: Door, state: &St
         Ok(Ok(1..)) => {}
         _ => return Guest::Gone,
     }
-    let tls = state.tls.as_ref().filter(|_| door == Door::Main);
+    let tls = state.tls.as_ref().filter(|_| door != Door::Side);
     match (tls, first) {
         (None, [HANDSHAKE]) => {
             tracing::info!(%peer, "a client speaks TLS to the plain port");

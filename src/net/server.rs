@@ -41,7 +41,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    #[error("cannot listen on {address}: {source}; choose another address with --listen or --metrics-listen")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     File(#[from] BadFile),
@@ -164,16 +164,26 @@ impl State {
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
+    side: Option<TcpListener>,
     state: Arc<State>,
 }
 
 impl Server {
     pub async fn bind(address: SocketAddr, state: Arc<State>) -> Result<Self, ServerError> {
-        Ok(Self { listener: listener::bind(address).await?, state })
+        Ok(Self { listener: listener::bind(address).await?, side: None, state })
+    }
+
+    /// Listens at a second address, for those who watch over the server; `/metrics` is only there from now on.
+    pub async fn beside(self, address: SocketAddr) -> Result<Self, ServerError> {
+        Ok(Self { side: Some(listener::bind(address).await?), ..self })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    pub fn side_address(&self) -> Option<SocketAddr> {
+        self.side.as_ref()?.local_addr().ok()
     }
 
     /// Accepts connections until the server is told to end, then refuses them until those that are open have ended.
@@ -192,21 +202,32 @@ impl Server {
     async fn accept(&self, until: impl Future<Output = ()>, is_open: bool) {
         let mut until = std::pin::pin!(until);
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let (door, accepted) = tokio::select! {
+                next = self.next() => next,
                 () = until.as_mut() => return,
             };
             match accepted {
                 Ok((socket, peer)) => {
                     tracing::debug!(%peer, "connection");
                     let phases = is_open.then(|| self.state.phases());
-                    tokio::spawn(connection(socket, peer, Door::Main, Arc::clone(&self.state), phases));
+                    tokio::spawn(connection(socket, peer, door, Arc::clone(&self.state), phases));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Whoever comes next, and to which door.
+    async fn next(&self) -> (Door, std::io::Result<(TcpStream, SocketAddr)>) {
+        match &self.side {
+            None => (Door::Only, self.listener.accept().await),
+            Some(side) => tokio::select! {
+                accepted = self.listener.accept() => (Door::Main, accepted),
+                accepted = side.accept() => (Door::Side, accepted),
+            },
         }
     }
 
@@ -250,7 +271,7 @@ async fn connection(
         }
     };
     let timeout = state.request_timeout;
-    let handle = |request| http::handle(Arc::clone(&state), peer.ip(), request);
+    let handle = |request| http::handle(Arc::clone(&state), peer.ip(), door, request);
     let refuse = |request| http::want_tls(Arc::clone(&state), request);
     match guest {
         Guest::Plain(socket) => serve(socket, service_fn(handle), timeout, phases).await,

@@ -181,9 +181,16 @@ async def stops_in_its_handshake(server):
 
 async def speaks_no_http(server):
     reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 is this TLS?\r\n\r\n")
+    writer.write(b"\x06\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 is this HTTP?\r\n\r\n")
     reply = await reader.read()
     assert reply == b"" or reply.startswith(b"HTTP/1.1 400 "), reply
+    writer.close()
+
+
+async def speaks_tls(server):
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and says no more")
+    assert await reader.read() == b"\x15\x03\x01\x00\x02\x02\x28", "an alert, and the end"
     writer.close()
 
 
@@ -193,7 +200,7 @@ def test_alone(server, talk, how):
 
 
 def test_fifty_among_good_clients(server, reference, talk):
-    other = (stops_in_its_handshake, speaks_no_http)
+    other = (stops_in_its_handshake, speaks_no_http, speaks_tls)
     turns = ((*MANNERS, *other) * 3)[:50]
     assert len(turns) == 50
 

@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 /// A server, which ends with this value.
 pub struct TestServer {
     pub address: SocketAddr,
+    /// If `metrics_listen` is set.
+    pub side_address: Option<SocketAddr>,
     pub state: Arc<State>,
     settings: Settings,
     running: Option<JoinHandle<()>>,
@@ -35,10 +37,17 @@ impl TestServer {
             .enable_all()
             .build()
             .unwrap();
-        let server = runtime.block_on(Server::bind(settings.listen, Arc::clone(&state))).unwrap();
-        let address = server.address().unwrap();
+        let bind = async {
+            let server = Server::bind(settings.listen, Arc::clone(&state)).await?;
+            match settings.metrics_listen.0 {
+                Some(address) => server.beside(address).await,
+                None => Ok(server),
+            }
+        };
+        let server = runtime.block_on(bind).unwrap();
+        let (address, side_address) = (server.address().unwrap(), server.side_address());
         let running = Some(runtime.spawn(server.run()));
-        Self { address, state, settings, running, runtime: Some(runtime) }
+        Self { address, side_address, state, settings, running, runtime: Some(runtime) }
     }
 
     /// Loads the models of a folder with ONNX Runtime.
