@@ -197,7 +197,7 @@ fn methods_that_a_path_allows_are_told() {
 #[test]
 fn what_is_no_http_ends_its_connection_only() {
     let (server, mut good_client) = client();
-    for garbage in ["\x16\x03\x01\x02\0\x01\0\r\n\r\n", "GET /v2 HTTP/9.9\r\n\r\n", "GET\r\n\r\n"] {
+    for garbage in ["\x06\x03\x01\x02\0\x01\0\r\n\r\n", "GET /v2 HTTP/9.9\r\n\r\n", "GET\r\n\r\n"] {
         let mut client = Client::connect(server.address);
         client.send(garbage);
         assert_eq!(client.reply(true).status, 400, "{garbage:?}");

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
     (
         "cli",
-        "check clock config device engine error fetch lane metrics net registry specialise streams tensor",
+        "check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor",
     ),
     // It drives what the registry joins, on a device of its own.
     ("check", "batcher clock device engine error lane metrics queue registry reply signal streams tensor"),
