@@ -1,5 +1,6 @@
 """TLS, as clients that others wrote speak it."""
 
+import asyncio
 import base64
 import json
 import re
@@ -23,15 +24,19 @@ def openssl(*arguments):
     return subprocess.run(["openssl", *arguments], check=True, capture_output=True).stdout
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A folder with a certificate for the loopback address, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
+def make_certificate(folder):
     openssl(
         "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
         "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
         "-keyout", folder / "tls.key", "-out", folder / "tls.crt",
     )
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A folder with a certificate for the loopback address, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    make_certificate(folder)
     return folder
 
 
@@ -118,3 +123,32 @@ def test_a_certificate_that_is_no_good_ends_the_start(certificate, tmp_path):
     done = subprocess.run([*command, "--tls-key", encrypted], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert str(encrypted) in done.stderr and "openssl pkey" in done.stderr
+
+
+def test_a_renewed_certificate_is_taken(tmp_path, talk):
+    """As Kubernetes renews a secret: what is mounted are links through a link that is replaced."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        make_certificate(tmp_path / name)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / "..data").symlink_to(tmp_path / "old")
+    for file in ("tls.crt", "tls.key"):
+        (mounted / file).symlink_to(f"..data/{file}")
+    [old, new] = [ssl.create_default_context(cafile=tmp_path / name / "tls.crt") for name in ("old", "new")]
+
+    async def conversation(server):
+        async with connect(server.ws("/v2/models/mlp64/infer"), ssl=old) as socket:
+            (mounted / "..next").symlink_to(tmp_path / "new")
+            (mounted / "..next").rename(mounted / "..data")
+            while True:
+                try:
+                    async with connect(server.ws("/v2/models/mlp64/infer"), ssl=new):
+                        break
+                except ssl.SSLCertVerificationError:
+                    await asyncio.sleep(0.1)
+            await socket.send("{}")
+            return json.loads(await socket.recv())["code"]
+
+    with running(REPOSITORIES[0], flags=flags(mounted), context=old) as server:
+        assert talk(conversation(server)) == "invalid_request"
