@@ -9,25 +9,20 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER,
-    SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 
-use super::access::{self, Metered, Pass};
-use super::drain::Phase;
+use super::endpoint::Endpoint;
 use super::listener::Door;
 use super::route::{ModelRoute, Route};
 use super::server::State;
-use super::stream::{ByteEndpoint, Choices, SignalEndpoint, Source};
-use super::upgrade::{self, Halves};
-use super::{admin, connection, infer};
+use super::{admin, infer, upgrade};
 use crate::error::{Code, Error, Result};
 use crate::protocol;
-use crate::registry::{Registry, Served, Stream};
+use crate::registry::{Registry, Served};
 use crate::reply::Mailbox;
 
 /// Where the JSON ends and the tensors begin, in a body with binary tensor data.
@@ -146,7 +141,8 @@ async fn respond(
     if upgrade::is_upgrade(request)
         && let Some(endpoint) = Endpoint::find(state, route, request)?
     {
-        return endpoint.open(state, peer, pass, request).map_err(Refused::from);
+        let reply = endpoint.open(state, peer, pass, request)?;
+        return Ok(reply.map(|_| Full::default()));
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match route {
@@ -197,118 +193,6 @@ fn tell(registry: &Registry, served: &Arc<Served>, what: ModelRoute) -> Value {
         ModelRoute::Stats => admin::model_stats(served),
         ModelRoute::Ready => serde_json::json!({ "name": served.name, "ready": true }),
         _ => admin::model_metadata(registry, served),
-    }
-}
-
-/// A WebSocket endpoint that a request asks for.
-enum Endpoint {
-    Infer(infer::InferEndpoint),
-    Bytes(ByteEndpoint),
-    Signal(Box<SignalEndpoint>),
-}
-
-impl Endpoint {
-    /// `None` if the route is no WebSocket; the request is then answered as plain HTTP.
-    fn find<B>(state: &State, route: &Route<'_>, request: &Request<B>) -> Result<Option<Self>> {
-        let query = request.uri().query().unwrap_or_default();
-        let value = |name: &str| {
-            let mut pairs = form_urlencoded::parse(query.as_bytes());
-            pairs.find_map(|(key, value)| (key == name).then_some(value))
-        };
-        let (served, streams) = match route {
-            Route::Root => match value("model") {
-                Some(model) => (state.registry()?.get(&model, None)?, true),
-                None => (state.registry()?.default_model()?, true),
-            },
-            Route::Model { model, version, what: what @ (ModelRoute::Infer | ModelRoute::Stream) } => {
-                (state.registry()?.get(model, version.as_deref())?, *what == ModelRoute::Stream)
-            }
-            _ => return Ok(None),
-        };
-        let (served, clock) = (Arc::clone(served), state.clock);
-        Ok(Some(if streams {
-            let output = value("output");
-            let choices = Choices {
-                greeting: value("greeting").is_none_or(|value| value != "false"),
-                binary: output.as_deref() == Some("binary"),
-                events_only: output.as_deref() == Some("events"),
-            };
-            let limits = state.limits;
-            match served.stream.clone() {
-                Some(Stream::Bytes(stream)) => {
-                    Self::Bytes(ByteEndpoint::new(served, stream, choices, limits, clock))
-                }
-                Some(Stream::Signal(stream)) => {
-                    let source = Source::choose(&stream, value("encoding"), value("sample_rate"))?;
-                    let endpoint = SignalEndpoint::new(served, stream, source, choices, limits, clock)?;
-                    Self::Signal(Box::new(endpoint))
-                }
-                None => {
-                    let message =
-                        format!("model '{}' has no [stream] in its model.toml; use /infer", served.name);
-                    return Err(Error::new(Code::StreamUnsupported, message));
-                }
-            }
-        } else {
-            Self::Infer(infer::InferEndpoint { served, clock })
-        }))
-    }
-
-    /// Answers the handshake and leaves the connection to a task of its own.
-    fn open(
-        self,
-        state: &Arc<State>,
-        peer: IpAddr,
-        pass: Option<Pass>,
-        request: &mut Request<Incoming>,
-    ) -> Result<Reply> {
-        let subprotocol = access::subprotocol(request.headers())?;
-        let (mut reply, upgrade) = upgrade::accept(request)?;
-        if let Some(chosen) = subprotocol {
-            reply.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
-        }
-        let place = state.crowd.enter(peer)?;
-        let pass = pass.map(Pass::open).transpose()?;
-        let state = Arc::clone(state);
-        // Taken here, so that the server waits for this connection from now on.
-        let stop = state.phases();
-        tokio::spawn(async move {
-            let _place = place;
-            match upgrade::halves(upgrade).await {
-                Some(Halves::Plain(read, write)) => self.serve(read, write, pass, &state, stop).await,
-                Some(Halves::Tls(read, write)) => self.serve(read, write, pass, &state, stop).await,
-                None => {}
-            }
-        });
-        Ok(reply.map(|_| Full::default()))
-    }
-
-    async fn serve<R, W>(
-        self,
-        read: R,
-        write: W,
-        pass: Option<Pass>,
-        state: &State,
-        stop: watch::Receiver<Phase>,
-    ) where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let (limits, metrics) = (state.limits, &state.metrics);
-        match self {
-            Self::Infer(endpoint) => {
-                let (open, endpoint) = (metrics.connection_opened("infer"), Metered::new(&endpoint, pass));
-                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
-            }
-            Self::Bytes(endpoint) => {
-                let (open, endpoint) = (metrics.connection_opened("stream"), Metered::new(&endpoint, pass));
-                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
-            }
-            Self::Signal(endpoint) => {
-                let (open, endpoint) = (metrics.connection_opened("stream"), Metered::new(&*endpoint, pass));
-                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
-            }
-        }
     }
 }
 

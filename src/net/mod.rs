@@ -8,6 +8,7 @@ pub mod connection;
 mod control;
 mod crowd;
 pub mod drain;
+mod endpoint;
 mod http;
 mod infer;
 pub mod keepalive;
