@@ -119,9 +119,9 @@ class Server:
 
 
 @contextmanager
-def running(*repositories, **options):
+def running(*repositories, flags=(), **options):
     """A server that has to end well."""
-    server = Server(repositories, **options)
+    server = Server(repositories, *flags, **options)
     try:
         server.wait_until_ready()
         yield server
