@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use expect_test::{Expect, expect};
 use fastwebsockets::OpCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::sync::watch;
 
 use super::{Keepalive, Limits, Patience, Phase, Talk, serve};
@@ -116,9 +116,14 @@ impl Endpoint for Speaker {
     fn abandon(&self, (): ()) {}
 }
 
-/// Reads some bytes each second of a message of a thousand, and tells how the connection ended, and when.
-#[allow(clippy::disallowed_methods, reason = "the clock is the test's")]
 async fn reads(ping_interval: u64, bytes_a_second: usize, expect: Expect) {
+    reads_kept(ping_interval, bytes_a_second, 0, expect).await;
+}
+
+/// Reads some bytes each second of a message of a thousand, and tells how the connection ended, and when. What is sent
+/// is kept for the pipe up to a size, as TLS does it.
+#[allow(clippy::disallowed_methods, reason = "the clock is the test's")]
+async fn reads_kept(ping_interval: u64, bytes_a_second: usize, keeps: usize, expect: Expect) {
     let limits = Limits {
         max_message_size: 1024,
         max_frame_size: 0,
@@ -131,6 +136,7 @@ async fn reads(ping_interval: u64, bytes_a_second: usize, expect: Expect) {
     let start = tokio::time::Instant::now();
     let serving = tokio::spawn(async move {
         let (read, write) = tokio::io::split(far);
+        let write = BufWriter::with_capacity(keeps, write);
         let metrics = Metrics::new().unwrap();
         let code = serve(read, write, &Speaker(1000), limits, &metrics, stopping).await;
         (code, start.elapsed().as_secs())
@@ -158,4 +164,6 @@ async fn a_client_that_reads_a_little_now_and_then_is_given_up() {
     reads(15, 0, expect!["1006 after 30 s, 0 bytes taken"]).await;
     reads(15, 2, expect!["1006 after 60 s, 184 bytes taken"]).await;
     reads(15, 40, expect!["1006 after 26 s, 1006 bytes taken"]).await;
+    reads_kept(45, 0, 2000, expect!["1006 after 60 s, 0 bytes taken"]).await;
+    reads_kept(45, 2, 2000, expect!["1006 after 60 s, 184 bytes taken"]).await;
 }
