@@ -184,9 +184,7 @@ fn a_key_has_as_many_sockets_as_it_may() {
         assert_eq!(guarded.ask(&broken, &bearer()).status, 426);
     }
     drop(first);
-    while guarded.open(INFER, &bearer()).is_err() {
-        std::thread::yield_now();
-    }
+    assert!((0..10_000).any(|_| guarded.open(INFER, &bearer()).is_ok()), "its place is free again");
 }
 
 #[test]
