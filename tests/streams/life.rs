@@ -206,11 +206,17 @@ impl<'a> Life<'a> {
         match random.u8(..8) {
             0 => {
                 self.flush("close");
-                self.leave_in_order();
+                self.take_all();
+                assert_eq!(self.client.close_code(), 1000);
+                // The server waits for the client's part of the closing handshake.
+                self.client.message(OpCode::Close, 1000_u16.to_be_bytes());
+                assert!(self.client.has_ended());
             }
             1 => {
                 self.client.message(OpCode::Close, 1000_u16.to_be_bytes());
-                self.leave_in_order();
+                self.take_all();
+                assert_eq!(self.client.close_code(), 1000);
+                assert!(self.client.has_ended());
             }
             // In the middle of a message, or of its header.
             2 => {
@@ -222,13 +228,6 @@ impl<'a> Life<'a> {
         }
         counts.answers += answers(self);
         counts.owed_to_the_dead += self.owed_steps();
-    }
-
-    /// All that is owed comes first, then the end.
-    fn leave_in_order(&mut self) {
-        self.take_all();
-        assert_eq!(self.client.close_code(), 1000);
-        assert!(self.client.has_ended());
     }
 
     fn owed_steps(&self) -> usize {
