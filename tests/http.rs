@@ -221,3 +221,21 @@ fn a_limit_is_kept_to_the_byte() {
     assert_eq!(socket.receive().json()["code"], "message_too_large");
     assert_eq!(socket.close_code(), 1009);
 }
+
+#[test]
+fn whoever_asks_while_the_server_ends_has_an_answer() {
+    let (server, mut kept) = client();
+    let [mut fresh, mut silent] = [0; 2].map(|_| Client::connect(server.address));
+    good(&mut kept);
+    good(&mut silent);
+    server.state.drain();
+    for client in [&mut kept, &mut fresh, &mut Client::connect(server.address)] {
+        let reply = client.post(INFER, "", GOOD.as_bytes());
+        assert_eq!((reply.status, &*code(&reply)), (503, "shutting_down"));
+        assert_eq!(reply.header("connection"), Some("close"));
+        assert!(client.has_ended());
+    }
+    let mut live = Client::connect(server.address);
+    assert_eq!(live.ask("GET /v2/health/live HTTP/1.1\r\n\r\n").header("connection"), Some("close"));
+    assert!(silent.has_ended());
+}

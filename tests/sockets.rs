@@ -172,9 +172,13 @@ fn who_draws_things_out_is_let_go() {
     handshake.send(&Client::handshake(INFER)[..40]);
     assert!(handshake.has_ended());
 
-    for begun in [&[0x81][..], &raw(0x01, b"{"), &frame(OpCode::Text, GOOD.as_bytes())[..20]] {
-        let mut client = Client::open(server.address, INFER);
-        client.send(begun);
+    let mut slow =
+        [&[0x81][..], &raw(0x01, b"{"), &frame(OpCode::Text, GOOD.as_bytes())[..20]].map(|begun| {
+            let mut client = Client::open(server.address, INFER);
+            client.send(begun);
+            client
+        });
+    for client in &mut slow {
         assert_eq!(client.close_code(), 1008);
         assert!(client.has_ended());
     }

@@ -49,7 +49,11 @@ pub async fn handle(
         Some(route) => respond(&state, peer, door, route, &mut request).await,
         None => Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'")))),
     };
-    let reply = reply.unwrap_or_else(|refused| refused.reply(route.as_ref()));
+    let mut reply = reply.unwrap_or_else(|refused| refused.reply(route.as_ref()));
+    if state.is_ending() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // The next connection may lead to another server.
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let label = route.as_ref().map_or("other", Route::label);
     state.metrics.http_request(label, reply.status().as_u16());
     read_off(&state, request);
@@ -116,10 +120,6 @@ impl Refused {
             }
             _ if matches!(code.http_status(), 429 | 503) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                if code == Code::ShuttingDown {
-                    // The next connection may lead to another server.
-                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                }
             }
             _ => {}
         }

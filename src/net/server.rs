@@ -36,6 +36,9 @@ use crate::registry::Registry;
 /// Samples of histograms are folded this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How long HTTP connections are kept once the server ends, so that a request which is on its way has an answer.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
 /// A pause when no connection can be accepted (out of file descriptors, say), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -107,7 +110,7 @@ impl State {
 
     /// The models, once they are loaded and until the server stops.
     pub fn registry(&self) -> Result<&Registry> {
-        if *self.phase.borrow() != Phase::Open {
+        if self.is_ending() {
             return Err(Error::new(Code::ShuttingDown, "the server is closing"));
         }
         self.registry.get().ok_or_else(|| Error::new(Code::ModelNotReady, "the models are still loading"))
@@ -123,6 +126,11 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether the server is on its way to its end.
+    pub fn is_ending(&self) -> bool {
+        *self.phase.borrow() != Phase::Open
     }
 
     /// From now on the server is ready.
@@ -295,9 +303,12 @@ where
     let mut http = std::pin::pin!(http);
     let result = tokio::select! {
         result = http.as_mut() => result,
-        () = ended(&mut phases) => {
-            http.as_mut().graceful_shutdown();
-            http.await
+        () = ended(&mut phases) => match tokio::time::timeout(LAST_REQUESTS, http.as_mut()).await {
+            Ok(result) => result,
+            Err(_) => {
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
         }
     };
     if let Err(error) = result {

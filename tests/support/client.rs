@@ -165,10 +165,12 @@ impl Client {
         (head[0], bytes(length))
     }
 
-    /// Reads a close frame's code.
+    /// Reads a close frame's code, and answers it.
     pub fn close_code(&mut self) -> u16 {
         let message = self.receive();
         assert_eq!(message.opcode, OpCode::Close, "{message:?}");
+        // The server may have ended the connection, and may be the one that answers.
+        let _ = self.try_send(frame(OpCode::Close, &message.payload[..2]));
         u16::from_be_bytes(message.payload[..2].try_into().unwrap())
     }
 
