@@ -8,7 +8,7 @@ SHELL := bash
 # The build that `make test` tries; `make test PROFILE=release` tries the one that is shipped. The tests
 # themselves are built for debugging either way, so that its dependencies are compiled already.
 PROFILE ?= debug
-# For how long `make fuzz` fuzzes each target.
+# For how long `make fuzz` fuzzes each target, and `make soak` goes on.
 SECONDS ?= 600
 FUZZ_TARGETS := json binary signal websocket model
 # What to pass on: `make serve ARGS='--listen 0.0.0.0:9000'`.
@@ -20,7 +20,7 @@ VENV := .venv/.made
 announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
-.PHONY: help serve test bench fuzz clean
+.PHONY: help serve test bench fuzz soak clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests release
 
@@ -29,6 +29,7 @@ help:
 	@echo 'make test    everything that must hold before a change is merged (PROFILE=release for that build)'
 	@echo 'make bench   the benchmarks (ARGS= for a filter)'
 	@echo 'make fuzz    fuzz all that reads the bytes of others (SECONDS=600 for each target)'
+	@echo 'make soak    see whether memory and file descriptors stay as they are (SECONDS=600)'
 	@echo 'make clean   remove what was built; models that were fetched stay'
 
 serve: release
@@ -46,6 +47,9 @@ bench: tools python release test-models
 
 fuzz:
 	@for target in $(FUZZ_TARGETS); do echo "== fuzz $$target"; fuzz/run $$target -max_total_time=$(SECONDS); done
+
+soak: python release test-models
+	@THALWEG_BIN=$(abspath $(RELEASE)) .venv/bin/python tests/soak.py --seconds $(SECONDS)
 
 clean:
 	cargo clean
