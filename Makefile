@@ -112,7 +112,7 @@ unit-tests:
 fuzz-tests:
 	$(announce)
 	@for target in $(FUZZ_TARGETS); do \
-		fuzz/run $$target -runs=20000 -seed=1 -verbosity=0 >/dev/null \
+		CARGO_PROFILE_RELEASE_OPT_LEVEL=1 fuzz/run $$target -runs=20000 -seed=1 -verbosity=0 >/dev/null \
 			$(call or_else,an input that breaks a promise lies in fuzz/artifacts; or there is no C++ compiler); \
 	done
 
