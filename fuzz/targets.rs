@@ -61,14 +61,12 @@ pub fn signal(data: &[u8]) {
         [Encoding::PcmS16le, Encoding::PcmS16be, Encoding::F32le, Encoding::Mulaw, Encoding::Alaw];
     let encoding = encodings[usize::from(encoding) % encodings.len()];
     let Ok(frames) = Frames::new(window.into(), hop.into(), context.into()) else { return };
-    let new = || match rate % 4 {
-        0 => Framer::new(encoding, frames),
-        rate => {
-            let rates = Rates::new([48_000, 44_100, 8_000][usize::from(rate) - 1], 16_000).unwrap();
-            Framer::resampling(encoding, frames, rates).unwrap()
-        }
+    // A resampler takes longer to plan than all the rest, so most have none.
+    let mut framer = match [48_000, 44_100, 8_000].get(usize::from(rate % 16).wrapping_sub(1)) {
+        Some(&rate) => Framer::resampling(encoding, frames, Rates::new(rate, 16_000).unwrap()).unwrap(),
+        None => Framer::new(encoding, frames),
     };
-    let row = frames.row() * new().encoding().width();
+    let row = frames.row() * framer.encoding().width();
     let take = |framer: &mut Framer, windows: &mut Vec<Window>| {
         for window in framer.by_ref() {
             assert_eq!(window.row.len(), row);
@@ -77,28 +75,23 @@ pub fn signal(data: &[u8]) {
         }
     };
 
-    let (mut whole, mut windows) = (new(), Vec::new());
-    whole.push(Bytes::copy_from_slice(signal)).unwrap();
-    take(&mut whole, &mut windows);
-    whole.flush().unwrap();
-    take(&mut whole, &mut windows);
+    let mut windows = Vec::new();
+    framer.push(Bytes::copy_from_slice(signal)).unwrap();
+    take(&mut framer, &mut windows);
+    framer.flush().unwrap();
+    take(&mut framer, &mut windows);
 
-    // However it is cut, the windows are the same.
-    let (mut cut, mut same) = (new(), Vec::new());
+    // However it is cut, and whatever was before, the windows are the same.
+    framer.reset();
+    let mut same = Vec::new();
     for piece in signal.chunks(usize::from(piece) + 1) {
-        cut.push(Bytes::copy_from_slice(piece)).unwrap();
-        take(&mut cut, &mut same);
-        assert!(cut.buffered() < row + piece.len() + encoding.width());
+        framer.push(Bytes::copy_from_slice(piece)).unwrap();
+        take(&mut framer, &mut same);
+        assert!(framer.buffered() < row + piece.len() + encoding.width());
     }
-    cut.flush().unwrap();
-    take(&mut cut, &mut same);
+    framer.flush().unwrap();
+    take(&mut framer, &mut same);
     assert_eq!(windows, same);
-
-    cut.reset();
-    cut.push(Bytes::copy_from_slice(signal)).unwrap();
-    let mut again = Vec::new();
-    take(&mut cut, &mut again);
-    assert!(windows.starts_with(&again));
 }
 
 /// The first byte says how the rest is cut, which must not matter.
