@@ -117,7 +117,7 @@ fn examples_of_configuration_parse() {
             panic!("README.md: an example is neither settings nor a model's: {settings}{model}");
         }
     }
-    assert_eq!((blocks(README, "toml").len(), blocks(MODELS, "toml").len()), (2, 14));
+    assert_eq!((blocks(README, "toml").len(), blocks(MODELS, "toml").len()), (2, 15));
 }
 
 #[test]

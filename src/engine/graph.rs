@@ -10,6 +10,14 @@ pub struct Graph {
     pub outputs: Vec<Port>,
 }
 
+impl Graph {
+    /// The dimensions of an input or output. What is no tensor, or may have any rank, has none; neither has a scalar.
+    pub fn dims(&self, name: &str) -> Option<&[PortDim]> {
+        let mut ports = self.inputs.iter().chain(&self.outputs);
+        ports.find(|port| port.name == name && !port.dims.is_empty()).map(|port| &*port.dims)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     pub name: String,

@@ -143,10 +143,12 @@ pub enum InstanceKind {
     Auto,
 }
 
-/// How a model uses a GPU.
+/// How a model is made faster, and uses a GPU.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Optimization {
+    /// Whether its specialised model computes short convolutions as matrix products, which round otherwise.
+    pub convolutions_as_gemm: bool,
     pub cuda: CudaFile,
 }
 

@@ -71,7 +71,8 @@ fn options(file: &ModelFile) -> SessionOptions {
 }
 
 fn place<'a>(runtime: &'a OnnxRuntime, home: &'a Path, file: &ModelFile) -> Place<'a> {
-    Place { runtime, folder: home, fixed: fixed(file) }
+    let convolutions_as_gemm = file.optimization.convolutions_as_gemm;
+    Place { runtime, folder: home, fixed: fixed(file), convolutions_as_gemm }
 }
 
 /// What `model.toml` fixes, as it says it.

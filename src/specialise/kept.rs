@@ -32,6 +32,8 @@ struct Note {
     result_sha256: String,
     /// The operators of control flow that are left.
     control_flow: Vec<String>,
+    #[serde(default)]
+    convolutions_as_gemm: bool,
     /// What `model.toml` fixes.
     fixed: toml::Table,
 }
@@ -57,6 +59,8 @@ pub struct Place<'a> {
     pub runtime: &'a OnnxRuntime,
     pub folder: &'a Path,
     pub fixed: toml::Table,
+    /// Whether results may differ in their last bits, to be there sooner.
+    pub convolutions_as_gemm: bool,
 }
 
 impl Place<'_> {
@@ -80,7 +84,7 @@ impl Place<'_> {
 
     /// Reads the original, to make a specialised model of.
     pub fn original(&self) -> Result<Original, SpecialiseError> {
-        if self.fixed.is_empty() {
+        if self.fixed.is_empty() && !self.convolutions_as_gemm {
             return Err(SpecialiseError::Nothing);
         }
         Original::read(self.folder.join(ORIGINAL), self.runtime)
@@ -96,8 +100,13 @@ impl Place<'_> {
         let [result, note] = [RESULT, NOTE].map(|name| self.folder.join(name));
         // Another process may be doing the same.
         let part = Part(self.folder.join(format!(".{RESULT}.{}", std::process::id())));
-        let (runtime, scratch) = (self.runtime, &part.0);
-        let (model, control_flow) = Work { runtime, original, scratch }.run(graph, constants)?;
+        let work = Work {
+            runtime: self.runtime,
+            original,
+            scratch: &part.0,
+            convolutions_as_gemm: self.convolutions_as_gemm,
+        };
+        let (model, control_flow) = work.run(graph, constants)?;
         let told = self.note(sha256(&original.bytes), sha256(&model), control_flow.clone());
         let text = toml::to_string(&told).map_err(io::Error::other).map_err(disk(&note))?;
         let place = |bytes: &[u8], place: &Path| {
@@ -117,6 +126,7 @@ impl Place<'_> {
             onnxruntime: self.runtime.build().to_owned(),
             result_sha256,
             control_flow,
+            convolutions_as_gemm: self.convolutions_as_gemm,
             fixed: self.fixed.clone(),
         }
     }

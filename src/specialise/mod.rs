@@ -3,9 +3,10 @@
 //! What is fixed is written into the ONNX file ([`fix`]); ONNX Runtime then computes all that has become constant,
 //! which often decides every `If`, and what it cannot see we tell it ([`shapes`]). A model without control flow is what
 //! a CUDA graph needs. The result lies beside the original with a note of what it was made from ([`kept`]), and
-//! computes the same bits.
+//! computes the same bits, unless it was asked to round otherwise for the sake of speed ([`gemm`]).
 
 mod fix;
+mod gemm;
 mod kept;
 mod model;
 mod shapes;
@@ -76,6 +77,7 @@ struct Work<'a> {
     original: &'a Original,
     /// Where ONNX Runtime may write.
     scratch: &'a Path,
+    convolutions_as_gemm: bool,
 }
 
 impl Work<'_> {
@@ -92,6 +94,15 @@ impl Work<'_> {
             let Ok(known) = self.runtime.graph_of(&asking) else { break };
             let Some(answered) = self.sound(shapes::answered(&model, &known))? else { break };
             model = self.fold(&answered)?;
+        }
+        if self.convolutions_as_gemm {
+            let asked = self.sound(gemm::asked(&model))?;
+            let asking = self.sound(shapes::with_outputs(&model, &asked))?;
+            if let Ok(known) = self.runtime.graph_of(&asking)
+                && let Some(lowered) = self.sound(gemm::lowered(&model, &known))?
+            {
+                model = self.fold(&lowered)?;
+            }
         }
         let left = self.sound(model::control_flow(&model))?;
         Ok((model, left))

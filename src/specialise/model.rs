@@ -1,10 +1,11 @@
 //! As much of an ONNX file as is read here: its graph, its nodes, and the graphs inside them.
 
-use super::wire::{Damaged, Field, fields, put_bytes};
+use super::wire::{Damaged, Field, fields, put_bytes, put_number};
 
 /// The numbers of ONNX's fields, by message.
 pub mod number {
     pub const MODEL_GRAPH: u64 = 7;
+    pub const MODEL_OPSET: u64 = 8;
     pub const MODEL_FUNCTION: u64 = 25;
     pub const FUNCTION_NODE: u64 = 7;
     pub const GRAPH_NODE: u64 = 1;
@@ -18,10 +19,15 @@ pub mod number {
     pub const NODE_DOMAIN: u64 = 7;
     pub const ATTRIBUTE_NAME: u64 = 1;
     pub const ATTRIBUTE_INTEGER: u64 = 3;
+    pub const ATTRIBUTE_TEXT: u64 = 4;
     pub const ATTRIBUTE_TENSOR: u64 = 5;
     pub const ATTRIBUTE_GRAPH: u64 = 6;
+    pub const ATTRIBUTE_INTEGERS: u64 = 8;
     pub const ATTRIBUTE_TENSORS: u64 = 10;
     pub const ATTRIBUTE_GRAPHS: u64 = 11;
+    pub const ATTRIBUTE_TYPE: u64 = 20;
+    pub const OPSET_DOMAIN: u64 = 1;
+    pub const OPSET_VERSION: u64 = 2;
     pub const VALUE_NAME: u64 = 1;
     pub const VALUE_TYPE: u64 = 2;
     pub const TYPE_TENSOR: u64 = 1;
@@ -31,6 +37,7 @@ pub mod number {
     pub const DIM_SYMBOL: u64 = 2;
     pub const TENSOR_DIMS: u64 = 1;
     pub const TENSOR_DATATYPE: u64 = 2;
+    pub const TENSOR_FLOAT: u64 = 4;
     pub const TENSOR_INT32: u64 = 5;
     pub const TENSOR_STRING: u64 = 6;
     pub const TENSOR_INT64: u64 = 7;
@@ -75,17 +82,58 @@ impl<'a> Node<'a> {
         self.operator == operator && matches!(self.domain, "" | "ai.onnx")
     }
 
-    /// The value of an attribute that is an integer; `None` if it is not given.
-    pub fn integer(&self, name: &str) -> Result<Option<u64>, Damaged> {
+    fn attribute(&self, name: &str) -> Result<Option<&'a [u8]>, Damaged> {
         for attribute in &self.attributes {
             if text_in(attribute, ATTRIBUTE_NAME)? == Some(name) {
-                let value = find(attribute, ATTRIBUTE_INTEGER)?;
-                // Zero need not be written.
-                return value.map_or(Ok(Some(0)), |field| field.number().map(Some));
+                return Ok(Some(attribute));
             }
         }
         Ok(None)
     }
+
+    /// The value of an attribute that is an integer; `None` if it is not given.
+    pub fn integer(&self, name: &str) -> Result<Option<u64>, Damaged> {
+        let Some(attribute) = self.attribute(name)? else { return Ok(None) };
+        // Zero need not be written.
+        find(attribute, ATTRIBUTE_INTEGER)?.map_or(Ok(Some(0)), |field| field.number().map(Some))
+    }
+
+    /// The value of an attribute that is a list of integers; `None` if it is not given.
+    pub fn integers(&self, name: &str) -> Result<Option<Vec<i64>>, Damaged> {
+        let Some(attribute) = self.attribute(name)? else { return Ok(None) };
+        let mut integers = Vec::new();
+        for field in fields(attribute) {
+            let field = field?;
+            if field.number == ATTRIBUTE_INTEGERS {
+                integers.extend(field.numbers()?.into_iter().map(u64::cast_signed));
+            }
+        }
+        Ok(Some(integers))
+    }
+
+    /// The value of an attribute that is a text; `None` if it is not given.
+    pub fn text(&self, name: &str) -> Result<Option<&'a str>, Damaged> {
+        let Some(attribute) = self.attribute(name)? else { return Ok(None) };
+        text_in(attribute, ATTRIBUTE_TEXT).map(|text| Some(text.unwrap_or_default()))
+    }
+}
+
+/// An attribute that is an integer.
+pub fn integer(name: &str, value: u64) -> Vec<u8> {
+    attribute(name, 2, ATTRIBUTE_INTEGER, &[value])
+}
+
+/// An attribute that is a list of integers.
+pub fn integers(name: &str, values: &[u64]) -> Vec<u8> {
+    attribute(name, 7, ATTRIBUTE_INTEGERS, values)
+}
+
+fn attribute(name: &str, kind: u64, number: u64, values: &[u64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_bytes(&mut out, ATTRIBUTE_NAME, name.as_bytes());
+    put_number(&mut out, ATTRIBUTE_TYPE, kind);
+    values.iter().for_each(|&value| put_number(&mut out, number, value));
+    out
 }
 
 /// The last field of a number, which is the one that counts.
@@ -118,6 +166,17 @@ pub fn graph(model: &[u8]) -> Result<&[u8], Damaged> {
     let mut graphs = messages(model, MODEL_GRAPH);
     let graph = graphs.next().ok_or(Damaged)??;
     graphs.next().map_or(Ok(graph), |_| Err(Damaged))
+}
+
+/// The version of ONNX's own operators that the model names.
+pub fn opset(model: &[u8]) -> Result<Option<u64>, Damaged> {
+    for opset in messages(model, MODEL_OPSET) {
+        let opset = opset?;
+        if matches!(text_in(opset, OPSET_DOMAIN)?, None | Some("" | "ai.onnx")) {
+            return find(opset, OPSET_VERSION)?.map(|version| version.number()).transpose();
+        }
+    }
+    Ok(None)
 }
 
 /// The message with each field of a number edited, and all others as they stand; `None` leaves a field as it is.

@@ -120,15 +120,8 @@ impl<'m> Questions<'_, 'm> {
         Ok(answers)
     }
 
-    fn dims(&self, name: &str) -> Option<&[PortDim]> {
-        let Graph { inputs, outputs } = self.known;
-        // What is no tensor, or may have any rank, has no dimensions either: a scalar is nothing to ask about.
-        let port = inputs.iter().chain(outputs).find(|port| port.name == name && !port.dims.is_empty());
-        port.map(|port| &*port.dims)
-    }
-
     fn elements(&self, of: &str) -> Option<i64> {
-        let sizes = self.dims(of)?.iter().map(fixed);
+        let sizes = self.known.dims(of)?.iter().map(fixed);
         sizes
             .map(|size| size.and_then(|size| i64::try_from(size).ok()))
             .try_fold(1i64, |product, size| product.checked_mul(size?))
@@ -136,7 +129,7 @@ impl<'m> Questions<'_, 'm> {
 
     /// The sizes of the axes that an initializer names.
     fn sizes(&self, of: &str, indices: &str) -> Result<Option<Integers>, Damaged> {
-        let Some(dims) = self.dims(of) else { return Ok(None) };
+        let Some(dims) = self.known.dims(of) else { return Ok(None) };
         for initializer in messages(self.graph, GRAPH_INITIALIZER) {
             let initializer = initializer?;
             if text_in(initializer, TENSOR_NAME)? != Some(indices) {

@@ -1,7 +1,7 @@
 //! Constants of an ONNX file.
 
 use super::model::number::*;
-use super::wire::{Damaged, fields, put_bytes, put_number};
+use super::wire::{Damaged, Value, fields, put_bytes, put_number};
 use crate::tensor::DataType;
 
 /// ONNX's number of a datatype.
@@ -89,4 +89,36 @@ pub fn integers(tensor: &[u8]) -> Result<Option<Integers>, Damaged> {
     }
     let count = crate::tensor::element_count(&shape);
     Ok((count == Some(values.len())).then_some(Integers { shape, values }))
+}
+
+/// A tensor of FP32 elements.
+#[derive(Debug, PartialEq)]
+pub struct Floats {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// Reads a tensor of FP32 elements; `None` if it is another one.
+pub fn floats(tensor: &[u8]) -> Result<Option<Floats>, Damaged> {
+    let (mut shape, mut data, mut datatype) = (Vec::new(), Vec::new(), 0);
+    for field in fields(tensor) {
+        let field = field?;
+        match field.number {
+            TENSOR_DIMS => shape.extend(field.numbers()?),
+            TENSOR_DATATYPE => datatype = field.number()?,
+            TENSOR_RAW | TENSOR_FLOAT => {
+                let (Value::Bytes(bytes) | Value::Fixed(bytes)) = field.value else { return Err(Damaged) };
+                data.extend_from_slice(bytes);
+            }
+            _ => {}
+        }
+    }
+    if datatype != element_type(DataType::Fp32) {
+        return Ok(None);
+    }
+    let shape: Vec<_> =
+        shape.into_iter().map(usize::try_from).collect::<Result<_, _>>().map_err(|_| Damaged)?;
+    let values: Vec<_> = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let whole = crate::tensor::element_count(&shape) == Some(values.len());
+    Ok(whole.then_some(Floats { shape, values }))
 }
