@@ -1,5 +1,6 @@
 //! The load: connections that keep `depth` requests in flight, each.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use crate::server::Server;
 pub enum Form {
     Binary,
     Text,
+    /// Posted on a connection that is kept, with its tensors in binary.
+    Http,
 }
 
 #[derive(Clone, Copy)]
@@ -43,18 +46,20 @@ impl Outcome {
 }
 
 impl Load {
-    /// The request as a client frame, masked with zeros so that its bytes are what they are.
-    fn frame(&self) -> Vec<u8> {
+    /// The request as a client frame, masked with zeros so that its bytes are what they are, or posted.
+    fn request(&self) -> Vec<u8> {
         #[allow(clippy::cast_precision_loss)]
         let values: Vec<f32> = (0..self.width).map(|i| i as f32 / 64.0).collect();
-        let Self { input, width, .. } = self;
+        let Self { model, input, width, .. } = self;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let header = format!(
+            r#"{{"id":"1","inputs":[{{"name":"{input}","datatype":"FP32","shape":[1,{width}],"parameters":{{"binary_data_size":{}}}}}]{}}}"#,
+            bytes.len(),
+            // WebSocket messages are answered as they came.
+            if self.form == Form::Http { r#","parameters":{"binary_data_output":true}"# } else { "" },
+        );
         let (first, payload) = match self.form {
             Form::Binary => {
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                let header = format!(
-                    r#"{{"id":"1","inputs":[{{"name":"{input}","datatype":"FP32","shape":[1,{width}],"parameters":{{"binary_data_size":{}}}}}]}}"#,
-                    bytes.len()
-                );
                 let length = u32::try_from(header.len()).unwrap().to_le_bytes();
                 (0x82, [&length[..], header.as_bytes(), &bytes].concat())
             }
@@ -64,10 +69,33 @@ impl Load {
                 );
                 (0x81, json.into_bytes())
             }
+            Form::Http => {
+                let head = format!(
+                    "POST /v2/models/{model}/infer HTTP/1.1\r\nHost: bench\r\nContent-Type: application/octet-stream\r\n\
+                     Inference-Header-Content-Length: {}\r\nContent-Length: {}\r\n\r\n",
+                    header.len(),
+                    header.len() + bytes.len(),
+                );
+                return [head.as_bytes(), header.as_bytes(), &bytes].concat();
+            }
         };
         let length = u16::try_from(payload.len()).expect("a small request");
         assert!(length > 125);
         [&[first, 0xfe][..], &length.to_be_bytes(), &[0; 4], &payload].concat()
+    }
+
+    async fn open(&self, address: SocketAddr) -> (TcpStream, BytesMut) {
+        if self.form != Form::Http {
+            return open(address, &format!("/v2/models/{}/infer", self.model)).await;
+        }
+        let socket = TcpStream::connect(address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        (socket, BytesMut::with_capacity(64 << 10))
+    }
+
+    /// The head's and the body's length of an answer that has arrived whole.
+    fn complete(&self, buffer: &[u8]) -> Option<(usize, usize)> {
+        if self.form == Form::Http { complete_http(buffer) } else { complete(buffer) }
     }
 }
 
@@ -92,7 +120,7 @@ pub fn run(server: &Server, load: Load, duration: Duration) -> Outcome {
 }
 
 /// A WebSocket at a path, and an empty buffer.
-pub async fn open(address: std::net::SocketAddr, path: &str) -> (TcpStream, BytesMut) {
+pub async fn open(address: SocketAddr, path: &str) -> (TcpStream, BytesMut) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.set_nodelay(true).unwrap();
     let handshake = format!(
@@ -110,10 +138,10 @@ pub async fn open(address: std::net::SocketAddr, path: &str) -> (TcpStream, Byte
 }
 
 /// Keeps the window full until told to stop, then takes what is owed.
-async fn converse(address: std::net::SocketAddr, load: Load, stop: Arc<AtomicBool>) -> Vec<u32> {
-    let (mut socket, mut buffer) = open(address, &format!("/v2/models/{}/infer", load.model)).await;
-    let frame = load.frame();
-    let mut out = frame.repeat(load.depth);
+async fn converse(address: SocketAddr, load: Load, stop: Arc<AtomicBool>) -> Vec<u32> {
+    let (mut socket, mut buffer) = load.open(address).await;
+    let request = load.request();
+    let mut out = request.repeat(load.depth);
     let mut sent: std::collections::VecDeque<Instant> =
         std::iter::repeat_n(Instant::now(), load.depth).collect();
     socket.write_all(&out).await.unwrap();
@@ -123,7 +151,7 @@ async fn converse(address: std::net::SocketAddr, load: Load, stop: Arc<AtomicBoo
         assert_ne!(socket.read_buf(&mut buffer).await.unwrap(), 0, "the server ended the connection");
         let now = Instant::now();
         out.clear();
-        while let Some((header, length)) = complete(&buffer) {
+        while let Some((header, length)) = load.complete(&buffer) {
             let answer = &buffer[header..header + length];
             let expected: &[u8] = expected.get_or_insert_with(|| {
                 assert!(answer.windows(9).any(|window| window == b"\"outputs\""), "{answer:?}");
@@ -139,7 +167,7 @@ async fn converse(address: std::net::SocketAddr, load: Load, stop: Arc<AtomicBoo
             let began = sent.pop_front().expect("an answer to a request");
             latencies.push(u32::try_from((now - began).as_micros()).unwrap_or(u32::MAX));
             if !stop.load(Ordering::Relaxed) {
-                out.extend_from_slice(&frame);
+                out.extend_from_slice(&request);
                 sent.push_back(now);
             }
         }
@@ -158,4 +186,16 @@ pub fn complete(buffer: &[u8]) -> Option<(usize, usize)> {
         short => (2, usize::from(short)),
     };
     (buffer.len() >= header + length).then_some((header, length))
+}
+
+/// The same of an HTTP response with a length.
+fn complete_http(buffer: &[u8]) -> Option<(usize, usize)> {
+    let head = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let (true, Some(length)) = (text.starts_with("http/1.1 200 "), length) else {
+        panic!("not what was asked for: {}", String::from_utf8_lossy(buffer));
+    };
+    let length = length.trim().parse().expect("a length");
+    (buffer.len() >= head + length).then_some((head, length))
 }

@@ -9,6 +9,9 @@
 //! 32 ms every 32 ms, each. Without a number it tries a few; `--search` finds how many are held, with answers
 //! that come, but for one in a hundred, before the next chunk is due; `--flood` adds a stream that pushes as fast
 //! as it can, which is not counted among them.
+//!
+//! `--peer COMMAND` measures another server that speaks the same, see `benches/peers`; `--form http` posts requests
+//! in place of messages, and `--json` prints the figures for programs: of the streams those of the most that are held.
 
 #![allow(
     clippy::disallowed_methods,
@@ -36,62 +39,85 @@ const MODELS: &[(&str, &str, usize)] =
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let option = |name: &str| {
+    let text = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1)?.parse::<u64>().ok()
+        arguments.get(at + 1).map(String::as_str)
     };
+    let option = |name: &str| text(name)?.parse::<u64>().ok();
     let seconds = Duration::from_secs(option("--seconds").unwrap_or(3));
     let connections = usize::try_from(option("--connections").unwrap_or(64)).unwrap_or(64);
     let named = |model: &str| arguments.iter().any(|argument| argument == model);
     let any_named = MODELS.iter().any(|(model, ..)| named(model));
+    let (peer, json) = (text("--peer"), named("--json"));
+    let start = |repository| peer.map_or_else(|| Server::start("0", repository), |it| Server::peer("0", it));
 
     server::pin(std::process::id(), "1");
     if named("streams") {
         let pace = Pace { seconds, at_once: named("--at-once"), flood: named("--flood") };
-        return run_streams(pace, option("--count"), named("--search"));
+        let server = start("models");
+        return run_streams(&server, pace, option("--count"), named("--search"), json);
     }
-    let server = Server::start("0", "tests/models/repository");
+    let forms: &[Form] = match text("--form") {
+        Some("http") => &[Form::Http],
+        Some("binary") => &[Form::Binary],
+        Some("text") => &[Form::Text],
+        _ => &[Form::Binary, Form::Text],
+    };
+    let depths: &[usize] = match option("--depth") {
+        Some(depth) => &[usize::try_from(depth).unwrap_or(1)],
+        None => &[1, 16],
+    };
+    let server = start("tests/models/repository");
     println!("server on core 0, {connections} connections from core 1, {seconds:?} each");
     println!(
         "{:<16} {:<7} {:>5} {:>9} {:>9} {:>9} {:>9} {:>6}",
         "model", "form", "depth", "msg/s", "CPU µs", "p50 µs", "p99 µs", "batch"
     );
     for &(model, input, width) in MODELS.iter().filter(|(model, ..)| !any_named || named(model)) {
-        for form in [Form::Binary, Form::Text] {
-            for depth in [1, 16] {
-                let load = Load { model, input, width, form, depth, connections };
-                client::run(&server, load, Duration::from_secs(1));
-                let (cpu, batches) = (server.cpu(), server.batches(model));
-                let outcome = client::run(&server, load, seconds);
-                let (cpu, batches) = (server.cpu() - cpu, server.batches(model) - batches);
-                #[allow(clippy::cast_precision_loss)]
-                let (answers, elapsed) = (outcome.answers as f64, outcome.elapsed.as_secs_f64());
-                println!(
-                    "{model:<16} {:<7} {depth:>5} {:>9.0} {:>9.2} {:>9} {:>9} {:>6.1}",
-                    format!("{form:?}").to_lowercase(),
-                    answers / elapsed,
-                    cpu.as_secs_f64() * 1e6 / answers,
-                    outcome.percentile(50),
-                    outcome.percentile(99),
-                    answers / batches,
-                );
+        for &form in forms {
+            for &depth in depths {
+                run_requests(&server, Load { model, input, width, form, depth, connections }, seconds, json);
             }
         }
     }
 }
 
-fn run_streams(pace: Pace, count: Option<u64>, search: bool) {
-    let server = Server::start("0", "models");
+fn run_requests(server: &Server, load: Load, seconds: Duration, json: bool) {
+    let Load { model, form, depth, .. } = load;
+    client::run(server, load, Duration::from_secs(1));
+    let counters = || (server.cpu(), server.batches(model));
+    let before = counters();
+    let outcome = client::run(server, load, seconds);
+    let after = counters();
+    #[allow(clippy::cast_precision_loss)]
+    let (answers, elapsed) = (outcome.answers as f64, outcome.elapsed.as_secs_f64());
+    let (rate, cpu) = (answers / elapsed, (after.0 - before.0).as_secs_f64() * 1e6 / answers);
+    let batch = after.1.zip(before.1).map(|(after, before)| answers / (after - before));
+    let (p50, p99) = (outcome.percentile(50), outcome.percentile(99));
+    println!(
+        "{model:<16} {:<7} {depth:>5} {rate:>9.0} {cpu:>9.2} {p50:>9} {p99:>9} {:>6}",
+        format!("{form:?}").to_lowercase(),
+        batch.map_or("-".into(), |batch| format!("{batch:.1}")),
+    );
+    if json {
+        println!(r#"{{"rate":{rate:.0},"cpu_us":{cpu:.2},"p50_us":{p50},"p99_us":{p99}}}"#);
+    }
+}
+
+fn run_streams(server: &Server, pace: Pace, count: Option<u64>, search: bool, json: bool) {
     let spread = if pace.at_once { "all at once" } else { "spread over the tick" };
     println!("server on core 0, streams from core 1, {spread}, {:?} each", pace.seconds);
     Figures::print_head();
     if search {
-        println!("{} streams are held", streams::search(&server, pace));
+        match streams::search(server, pace) {
+            Some(held) if json => println!("{}", held.as_json()),
+            held => println!("{} streams are held", held.map_or(0, |held| held.streams)),
+        }
         return;
     }
     let counts =
         count.map_or(vec![100, 200, 400, 500], |count| vec![usize::try_from(count).unwrap_or(1).max(1)]);
     for count in counts {
-        streams::measure(&server, count, pace);
+        streams::measure(server, count, pace);
     }
 }
