@@ -10,8 +10,8 @@
 //! that come, but for one in a hundred, before the next chunk is due; `--flood` adds a stream that pushes as fast
 //! as it can, which is not counted among them.
 //!
-//! `--peer COMMAND` measures another server that speaks the same, see `benches/peers`; `--form http` posts requests
-//! in place of messages, and `--json` prints the figures for programs: of the streams those of the most that are held.
+//! `--peer COMMAND` measures another server that speaks the same, see `benches/peers`; `--form http` and `http-json` post
+//! requests in place of messages, and `--json` prints the figures for programs: of the streams those of the most that are held.
 
 #![allow(
     clippy::disallowed_methods,
@@ -59,6 +59,7 @@ fn main() {
     }
     let forms: &[Form] = match text("--form") {
         Some("http") => &[Form::Http],
+        Some("http-json") => &[Form::HttpJson],
         Some("binary") => &[Form::Binary],
         Some("text") => &[Form::Text],
         _ => &[Form::Binary, Form::Text],
