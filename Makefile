@@ -17,10 +17,11 @@ ARGS ?=
 RELEASE := target/release/thalweg
 BINARY := target/$(PROFILE)/thalweg
 VENV := .venv/.made
+PEERS := .venv-peers/.made
 announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
-.PHONY: help serve test bench fuzz soak clean
+.PHONY: help serve test bench peers fuzz soak clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests release
 
@@ -28,6 +29,7 @@ help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
 	@echo 'make test    everything that must hold before a change is merged (PROFILE=release for that build)'
 	@echo 'make bench   the benchmarks (ARGS= for a filter)'
+	@echo 'make peers   Thalweg and other servers, measured in one run (ARGS= for a few of them)'
 	@echo 'make fuzz    fuzz all that reads the bytes of others (SECONDS=600 for each target)'
 	@echo 'make soak    see whether memory and file descriptors stay as they are (SECONDS=600)'
 	@echo 'make clean   remove what was built; models that were fetched stay'
@@ -45,6 +47,17 @@ bench: tools python release test-models
 	@$(RELEASE) models fetch
 	@cargo bench --locked -- $(ARGS)
 
+# Installs other servers, some 600 MB, and takes a quarter of an hour.
+peers: tools release test-models $(PEERS)
+	$(announce)
+	@$(RELEASE) models fetch
+	@benches/peers/compare $(ARGS)
+
+$(PEERS): benches/peers/requirements.txt
+	@echo '== .venv-peers'
+	@$$(tests/find_python) benches/peers/make_venv
+	@touch $@
+
 fuzz:
 	@for target in $(FUZZ_TARGETS); do echo "== fuzz $$target"; fuzz/run $$target -max_total_time=$(SECONDS); done
 
@@ -53,7 +66,7 @@ soak: python release test-models
 
 clean:
 	cargo clean
-	rm -rf .venv .autobahn fuzz/target tests/models/repository
+	rm -rf .venv .venv-peers .autobahn fuzz/target tests/models/repository
 
 tools:
 	$(announce)

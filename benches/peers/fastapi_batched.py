@@ -14,7 +14,7 @@ from models import Mlp64, Silero, Stream
 
 MOST = 64  # rows of a batch
 DELAY = float(os.environ.get("PEER_DELAY_MS", "0")) / 1000
-IN_EXECUTOR = os.environ.get("PEER_EXECUTOR") == "1"
+IN_EXECUTOR = os.environ.get("PEER_EXECUTOR", "1") == "1"
 
 
 class Batcher:

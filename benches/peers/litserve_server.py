@@ -35,7 +35,7 @@ class Mlp64API(litserve.LitAPI):
 if __name__ == "__main__":
     api = Mlp64API(
         max_batch_size=64,
-        batch_timeout=float(os.environ.get("PEER_DELAY_MS", "1")) / 1000,
+        batch_timeout=float(os.environ.get("PEER_DELAY_MS", "5")) / 1000,
         api_path="/v2/models/mlp64/infer",
     )
     server = litserve.LitServer(
