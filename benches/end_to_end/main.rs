@@ -119,6 +119,9 @@ fn run_streams(server: &Server, pace: Pace, count: Option<u64>, search: bool, js
     let counts =
         count.map_or(vec![100, 200, 400, 500], |count| vec![usize::try_from(count).unwrap_or(1).max(1)]);
     for count in counts {
-        streams::measure(server, count, pace);
+        let figures = streams::measure(server, count, pace);
+        if json {
+            println!("{}", figures.as_json());
+        }
     }
 }

@@ -59,9 +59,9 @@ impl Figures {
     pub fn as_json(&self) -> String {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         let (p50, p99, cpu) = (ms(self.p50), ms(self.p99), ms(self.each) * 1e3);
-        let Self { streams, client, .. } = self;
+        let (held, Self { streams, client, .. }) = (self.holds(), self);
         format!(
-            r#"{{"streams":{streams},"p50_ms":{p50:.3},"p99_ms":{p99:.3},"cpu_us":{cpu:.2},"client":{client:.2}}}"#
+            r#"{{"streams":{streams},"held":{held},"p50_ms":{p50:.3},"p99_ms":{p99:.3},"cpu_us":{cpu:.2},"client":{client:.2}}}"#
         )
     }
 
