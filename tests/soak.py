@@ -181,8 +181,7 @@ def held(server):
     while any(float(count) for count in re.findall(r"(?m)^thalweg_connections{.*} (.+)$", server.get("/metrics"))):
         time.sleep(0.01)
     proc = Path(f"/proc/{server.process.pid}")
-    resident = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resident, len(os.listdir(proc / "fd")), len(os.listdir(proc / "task"))
+    return server.resident(), len(os.listdir(proc / "fd")), len(os.listdir(proc / "task"))
 
 
 async def soak(server, seconds, rng):

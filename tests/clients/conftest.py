@@ -108,6 +108,11 @@ class Server:
                     single += value
         return runs, single
 
+    def resident(self):
+        """Bytes of memory that it holds."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def stop(self):
         self.process.terminate()
         try:

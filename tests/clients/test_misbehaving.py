@@ -146,6 +146,12 @@ async def sends_text_that_is_not(socket):
 
 
 @manner
+async def ends_text_in_a_character(socket):
+    socket.send(TEXT, "{é".encode()[:-1])
+    await closed_with(socket, 1007)
+
+
+@manner
 async def pings_a_lot(socket):
     """Not wrong as such: each ping has its pong, and work goes on."""
     for at in range(50):

@@ -91,6 +91,29 @@ def answer(message, tensors="outputs"):
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
+def handshake(host, port, path):
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+    )
+
+
+def client_frame(opcode, payload=b"", *, fin=True, reserved=0, masked=True, claim=None):
+    """One frame; `claim` is the length its header states, where that is not the truth."""
+    length = len(payload) if claim is None else claim
+    head = bytes([fin << 7 | reserved << 4 | opcode])
+    mask_bit = masked << 7
+    if length < 126:
+        head += bytes([mask_bit | length])
+    elif length < 1 << 16:
+        head += struct.pack(">BH", mask_bit | 126, length)
+    else:
+        head += struct.pack(">BQ", mask_bit | 127, length)
+    # A mask of zeros leaves the payload as it is.
+    return head + (bytes(4) if masked else b"") + payload
+
+
 class RawSocket:
     """A WebSocket client that can break the rules, which no library lets one do."""
 
@@ -98,28 +121,14 @@ class RawSocket:
     async def connect(cls, host, port, path):
         self = cls()
         self.reader, self.writer = await asyncio.open_connection(host, port)
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.writer.write(
-            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
+        self.writer.write(handshake(host, port, path))
         head = await self.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
         return self
 
-    def send(self, opcode, payload=b"", *, fin=True, reserved=0, masked=True, claim=None):
-        """Queues one frame; `claim` is the length its header states, where that is not the truth."""
-        length = len(payload) if claim is None else claim
-        head = bytes([fin << 7 | reserved << 4 | opcode])
-        mask_bit = masked << 7
-        if length < 126:
-            head += bytes([mask_bit | length])
-        elif length < 1 << 16:
-            head += struct.pack(">BH", mask_bit | 126, length)
-        else:
-            head += struct.pack(">BQ", mask_bit | 127, length)
-        # A mask of zeros leaves the payload as it is.
-        self.writer.write(head + (bytes(4) if masked else b"") + payload)
+    def send(self, opcode, payload=b"", **how):
+        """Queues one frame, as `client_frame` makes it."""
+        self.writer.write(client_frame(opcode, payload, **how))
 
     async def receive(self):
         """The next frame's opcode and payload."""
