@@ -45,6 +45,8 @@ class Stream(asyncio.Protocol):
         self.due = collections.deque()
         self.received = bytearray()
         self.latencies, self.wrong = [], None
+        # Kept, as it closes its transport when it goes.
+        self.socket = socket
         self.transport = socket.writer.transport
         self.transport.set_protocol(self)
         return self
@@ -89,6 +91,9 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, error):
         self.fail(f"the connection ended: {error}")
+
+    def leave(self):
+        self.transport.abort()
 
     def fail(self, why):
         self.wrong = self.wrong or why
