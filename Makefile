@@ -8,8 +8,9 @@ SHELL := bash
 # The build that `make test` tries; `make test PROFILE=release` tries the one that is shipped. The tests
 # themselves are built for debugging either way, so that its dependencies are compiled already.
 PROFILE ?= debug
-# For how long `make fuzz` fuzzes each target, and `make soak` goes on.
+# For how long `make fuzz` fuzzes each target, `make soak` goes on, and `make attacks` has each phase of an attack.
 SECONDS ?= 600
+attacks: SECONDS := $(if $(filter file default undefined,$(origin SECONDS)),10,$(SECONDS))
 FUZZ_TARGETS := json binary signal websocket model
 # What to pass on: `make serve ARGS='--listen 0.0.0.0:9000'`.
 ARGS ?=
@@ -21,9 +22,9 @@ PEERS := .venv-peers/.made
 announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
-.PHONY: help serve test bench peers fuzz soak clean
+.PHONY: help serve test bench peers fuzz soak attacks clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
-.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests release
+.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -32,6 +33,7 @@ help:
 	@echo 'make peers   Thalweg and other servers, measured in one run (ARGS= for a few of them)'
 	@echo 'make fuzz    fuzz all that reads the bytes of others (SECONDS=600 for each target)'
 	@echo 'make soak    see whether memory and file descriptors stay as they are (SECONDS=600)'
+	@echo 'make attacks what a hundred honest streams notice of attacks (SECONDS=10 for each phase, ARGS= for some of them)'
 	@echo 'make clean   remove what was built; models that were fetched stay'
 
 serve: release
@@ -39,7 +41,7 @@ serve: release
 	@exec $(RELEASE) serve $(ARGS)
 
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
-		kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests
+		kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests soak-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -63,6 +65,10 @@ fuzz:
 
 soak: python release test-models
 	@THALWEG_BIN=$(abspath $(RELEASE)) .venv/bin/python tests/soak.py --seconds $(SECONDS)
+
+attacks: python release test-models
+	@$(RELEASE) models fetch
+	@THALWEG_BIN=$(abspath $(RELEASE)) .venv/bin/python tests/attacks.py --seconds $(SECONDS) $(ARGS)
 
 clean:
 	cargo clean
@@ -175,3 +181,9 @@ client-tests: $(VENV)
 	$(announce)
 	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python -m pytest tests/clients \
 		$(call or_else,a client was not served as it should be; see above)
+
+# A minute of what `make soak` does for longer.
+soak-tests: $(VENV)
+	$(announce)
+	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python tests/soak.py --seconds 60 \
+		$(call or_else,the server keeps what it should not; see above)

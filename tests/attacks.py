@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +81,7 @@ async def measure(server, name, seconds):
     phases = [before, during, after]
     answers, lost = (sum(getattr(phase.figures, what) for phase in phases) for what in ("answers", "lost"))
     wrong = ATTACKS[name].complaints(got)
-    wrong += [f"of a stream {why}" for why in after.figures.wrong]
+    wrong += [f"{count} streams: {why}" for why, count in Counter(after.figures.wrong).items()]
     if after.last > before.last + GROWTH:
         wrong.append(f"memory has grown by {(after.last - before.last) / 2**20:.0f} MiB")
     limits = [phase.figures for phase in phases if phase.figures.busy > BUSY or phase.figures.late > LATE]

@@ -18,8 +18,8 @@ PATH = "/v2/models/silero_vad/stream?greeting=false"
 VOICES = 8
 # A chunk each tick, in seconds; the streams have their turns spread over it.
 TICK, TURNS = 0.032, 32
-# For how long the last answers are waited for: any longer is lost.
-PATIENCE = 10
+# For how long, in seconds, the last answers are waited for. One that comes late is charged, one that never comes is lost.
+PATIENCE = 60
 
 
 @cache

@@ -1,6 +1,6 @@
 //! Messages out of any byte stream.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::message::{Event, Messages, Violation};
@@ -11,16 +11,21 @@ const READ: usize = 8 << 10;
 /// A new buffer is taken when less room than this is left.
 const LEAST: usize = 1 << 10;
 
+/// After so much of one stream it is the others' turn: a large message must not keep the thread for all of it.
+const TURN: usize = 64 << 10;
+
 /// Reads messages of at most `limit` bytes, whether they come whole or in fragments.
 pub struct MessageReader<R> {
     stream: R,
     received: BytesMut,
     messages: Messages,
+    /// So much of its turn a stream has had.
+    read: usize,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     pub fn new(stream: R, limit: usize) -> Self {
-        Self { stream, received: BytesMut::with_capacity(READ), messages: Messages::new(limit) }
+        Self { stream, received: BytesMut::with_capacity(READ), messages: Messages::new(limit), read: 0 }
     }
 
     /// The next event in what has come.
@@ -43,10 +48,14 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         // Room follows what has come, not what is claimed.
         let missing = self.messages.missing(&self.received);
         self.received.reserve(missing.clamp(LEAST, self.received.len().max(READ)));
-        match self.stream.read_buf(&mut self.received).await {
-            Ok(1..) => Ok(()),
-            _ => Err(Violation::Gone),
+        let read = self.stream.read_buf(&mut (&mut self.received).limit(TURN)).await;
+        let Ok(read @ 1..) = read else { return Err(Violation::Gone) };
+        self.read += read;
+        if self.read >= TURN {
+            self.read = 0;
+            tokio::task::yield_now().await;
         }
+        Ok(())
     }
 
     /// Throws away what has come, and waits for more to throw away.
@@ -136,5 +145,39 @@ mod tests {
         );
         check(&[frame(0x83, b"")], expect![[r#"Protocol(1002, "this opcode is reserved")"#]]);
         check(&[frame(0x09, b"")], expect![[r#"Protocol(1002, "a control frame is fragmented")"#]]);
+    }
+
+    #[test]
+    fn a_large_message_leaves_others_their_turns() {
+        let size = 16 * TURN;
+        let claim = u32::try_from(size).unwrap().to_be_bytes();
+        let stream = [&[0x82, 0xff, 0, 0, 0, 0][..], &claim, &[0; 4], &vec![0; size]].concat();
+        // All of it is there, and so reading it never waits.
+        let mut reader = MessageReader::new(&stream[..], size);
+        let mut turns = 0;
+        let message = async {
+            loop {
+                match reader.received() {
+                    Ok(None) => reader.fill().await.unwrap(),
+                    other => break other,
+                }
+            }
+        };
+        let others = async {
+            loop {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                read = message => read,
+                () = others => unreachable!(),
+            }
+        });
+        assert!(matches!(read, Ok(Some(Event::Message { text: false, payload })) if payload.len() == size));
+        assert_eq!(turns, 16);
     }
 }
