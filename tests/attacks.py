@@ -18,7 +18,7 @@ from typing import NamedTuple
 sys.path.append(str(Path(__file__).parent / "clients"))
 from attackers import ATTACKS, Attackers
 from conftest import ROOT, running
-from honest import TICK, Figures, Stream, speak
+from honest import TICK, Figures, open_streams, speak
 
 STREAMS = 100
 # Bytes of a message: as much as attackers may claim.
@@ -66,7 +66,7 @@ async def phase(server, streams, seconds):
 
 async def measure(server, name, seconds):
     """The row of an attack, and what was wrong."""
-    streams = [await Stream.open(server, seed) for seed in range(STREAMS)]
+    streams = await open_streams(server, STREAMS)
     await speak(streams, asyncio.create_task(asyncio.sleep(WARM_UP)))
     attackers = await Attackers.prepare(server, LIMIT, name)
     before = await phase(server, streams, seconds)

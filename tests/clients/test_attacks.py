@@ -8,7 +8,7 @@ import asyncio
 import pytest
 from attackers import ATTACKS, Attackers
 from conftest import ROOT, running
-from honest import Stream, speak
+from honest import open_streams, speak
 
 HONEST = 8
 # Lives of each attacker: those whose end is a time-out, or much work, have one.
@@ -32,7 +32,7 @@ def attacked(tmp_path_factory):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_honest_streams_lose_nothing(attacked, talk, name):
     async def main():
-        streams = [await Stream.open(attacked, seed) for seed in range(HONEST)]
+        streams = await open_streams(attacked, HONEST)
         attackers = await Attackers.prepare(attacked, LIMIT, name, 1 if name in ONE_LIFE else 2)
         attackers.begin()
         ended = asyncio.create_task(attackers.ends())
