@@ -38,7 +38,7 @@ LOOK = 0.05
 BUSY, LATE = 0.8, TICK / 8
 
 
-# Bytes that may stay: what an allocator keeps of the most that it had, of 16 messages of LIMIT some 40 MiB.
+# Bytes that may stay: what an allocator keeps of the most that it had; of 16 messages of LIMIT it was some 40 MiB.
 GROWTH = 64 << 20
 
 

@@ -11,7 +11,7 @@ const READ: usize = 8 << 10;
 /// A new buffer is taken when less room than this is left.
 const LEAST: usize = 1 << 10;
 
-/// After so much of one stream it is the others' turn: a large message must not keep the thread for all of it.
+/// After so much of one stream it is the others' turn: a large message does not keep the thread for all of it.
 const TURN: usize = 64 << 10;
 
 /// Reads messages of at most `limit` bytes, whether they come whole or in fragments.
