@@ -177,6 +177,27 @@ fn a_run_that_fails_says_why_in_a_line_and_the_next_one_works() {
 }
 
 #[test]
+fn a_run_ends_when_it_is_asked_to() {
+    let mut model = start("endless");
+    let output = run(&mut *model, &[(DataType::Fp32, &[1, 4], &floats(&[1.0, 2.0, 3.0, 4.0]))]).unwrap();
+    assert_eq!(whole(output, 1, 0).2, floats(&[2.0, 4.0, 6.0, 8.0]));
+    let halt = model.halt().expect("there is a way to end a run");
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let error = run(&mut *model, &[(DataType::Fp32, &[1, 4], &floats(&[1e15; 4]))]).unwrap_err();
+            assert_eq!(error.code, Code::InferenceFailed);
+            assert!(error.message.contains("terminate flag"), "{error}");
+        });
+        // Most likely the run is in its loop when this one has ended.
+        run(&mut *start("endless"), &[(DataType::Fp32, &[1, 4], &floats(&[20_000.0; 4]))]).unwrap();
+        halt();
+        running.join().unwrap();
+    });
+    let again = run(&mut *model, &[(DataType::Fp32, &[1, 4], &floats(&[1.0; 4]))]);
+    assert!(again.is_err(), "what was ended stays ended, so that a lane has to be made anew");
+}
+
+#[test]
 fn bytes_that_are_not_the_tensor_are_an_error() {
     let check = |name: &str, datatype, shape: &[usize], bytes: &[u8], expect: Expect| {
         let error = run(&mut *start(name), &[(datatype, shape, bytes)]).unwrap_err();
@@ -290,6 +311,7 @@ fn signatures_are_derived_from_real_graphs() {
         converted_int16, 64: INPUT0:INT16[@,?] -> OUTPUT0:FP32[@,?]
         converted_uint8, 64: INPUT0:UINT8[@,?] -> OUTPUT0:FP32[@,?]
         dynamic_text, 64: text:BYTES[@,1] -> same:BYTES[@,1]
+        endless, 64: x:FP32[@,4] -> y:FP32[@,4]
         fixed_batch, 0: x:FP32[3,4] -> y:FP32[3,4]
         identity_all, 64: IN_BOOL:BOOL[@,?] IN_UINT8:UINT8[@,?] IN_UINT16:UINT16[@,?] IN_UINT32:UINT32[@,?] IN_UINT64:UINT64[@,?] IN_INT8:INT8[@,?] IN_INT16:INT16[@,?] IN_INT32:INT32[@,?] IN_INT64:INT64[@,?] IN_FP16:FP16[@,?] IN_FP32:FP32[@,?] IN_FP64:FP64[@,?] IN_BF16:BF16[@,?] IN_BYTES:BYTES[@,?] -> OUT_BOOL:BOOL[@,?] OUT_UINT8:UINT8[@,?] OUT_UINT16:UINT16[@,?] OUT_UINT32:UINT32[@,?] OUT_UINT64:UINT64[@,?] OUT_INT8:INT8[@,?] OUT_INT16:INT16[@,?] OUT_INT32:INT32[@,?] OUT_INT64:INT64[@,?] OUT_FP16:FP16[@,?] OUT_FP32:FP32[@,?] OUT_FP64:FP64[@,?] OUT_BF16:BF16[@,?] OUT_BYTES:BYTES[@,?]
         identity_bf16, 64: INPUT0:BF16[@,?] -> OUTPUT0:BF16[@,?]

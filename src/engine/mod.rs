@@ -6,6 +6,8 @@
 mod graph;
 pub mod onnx;
 
+use std::sync::Arc;
+
 use crate::device::TensorView;
 use crate::error::Result;
 use crate::tensor::{BatchOutput, DataType, Shape, Signature};
@@ -21,6 +23,10 @@ pub struct Constant {
     /// Little-endian elements.
     pub data: Vec<u8>,
 }
+
+/// Asks a model to end the run that it is in, from another thread and without waiting for it. What was asked to end may
+/// never run again.
+pub type Halt = Arc<dyn Fn() + Send + Sync>;
 
 /// A model that is loaded.
 pub trait Engine: Send + Sync {
@@ -49,10 +55,20 @@ pub trait Bound: Send {
 
     /// Whether its runs are replays of captured graphs.
     fn replays_graphs(&self) -> bool;
+
+    /// What ends its launches, if anything does.
+    fn halt(&self) -> Option<Halt> {
+        None
+    }
 }
 
 /// A model that runs, owned by one lane.
 pub trait Running: Send {
     /// Runs one batch. Inputs and outputs stand in the signature's order, its states behind them.
     fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<BatchOutput>;
+
+    /// What ends its runs, if anything does.
+    fn halt(&self) -> Option<Halt> {
+        None
+    }
 }

@@ -4,7 +4,7 @@ use crossbeam_channel::Receiver;
 
 use super::{Landed, Pipeline};
 use crate::device::cuda::CudaDevice;
-use crate::engine::Bound;
+use crate::engine::{Bound, Halt};
 use crate::error::Result;
 use crate::streams::Slot;
 use crate::tensor::{GroupKey, Payload};
@@ -73,5 +73,9 @@ impl Pipeline for Cuda {
     fn land(&mut self) -> Result<Landed> {
         let (output, times) = self.device.land()?;
         Ok(Landed { output, times: Some((times, self.model.replays_graphs())) })
+    }
+
+    fn halt(&self) -> Option<Halt> {
+        self.model.halt()
     }
 }

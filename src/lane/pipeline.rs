@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::device::{Cpu, StageTimes};
-use crate::engine::Running;
+use crate::engine::{Halt, Running};
 use crate::error::{Code, Error, Result};
 use crate::streams::Slot;
 use crate::tensor::{BatchOutput, GroupKey, Payload};
@@ -34,6 +34,11 @@ pub trait Pipeline: Send {
 
     /// The oldest batch under way, once its landing was said.
     fn land(&mut self) -> Result<Landed>;
+
+    /// What ends a run of its model, if anything does.
+    fn halt(&self) -> Option<Halt> {
+        None
+    }
 }
 
 /// A batch that has gone all the way.
@@ -98,6 +103,10 @@ impl Pipeline for Host {
     fn land(&mut self) -> Result<Landed> {
         let output = self.output.take().ok_or_else(|| Error::new(Code::Internal, "no batch is under way"))?;
         Ok(Landed { output, times: None })
+    }
+
+    fn halt(&self) -> Option<Halt> {
+        self.model.halt()
     }
 }
 

@@ -150,6 +150,27 @@ def slow(width=512, products=4):
     )
 
 
+def endless():
+    """Doubles its input, after as many rounds of nothing as its largest number says: 1e15 of them take years."""
+    body = helper.make_graph(
+        [node("Identity", "again", "again_out"), node("Max", "sum_in x", "sum_out")],
+        "round",
+        [tensor("round", INT64), tensor("again", TensorProto.BOOL), tensor("sum_in", FLOAT, "batch", 4)],
+        [tensor("again_out", TensorProto.BOOL), tensor("sum_out", FLOAT, "batch", 4)],
+    )
+    return graph(
+        [tensor("x", FLOAT, "batch", 4)],
+        [tensor("y", FLOAT, "batch", 4)],
+        [
+            node("ReduceMax", "x", "most", keepdims=0),
+            node("Cast", "most", "rounds", to=INT64),
+            node("Loop", "rounds yes x", "same", body=body),
+            node("Add", "x same", "y"),
+        ],
+        [numpy_helper.from_array(np.asarray(True), "yes")],
+    )
+
+
 def fixed_batch():
     """No dynamic axis: a request is a run."""
     return graph(
@@ -294,6 +315,7 @@ MODELS = {
     "accumulator_axis1": (lambda: accumulator(2, "batch", 4), BATCH_64),
     "poison": (poison, BATCH_64),
     "slow": (slow, ONE_AT_A_TIME),
+    "endless": (endless, BATCH_64),
     "fixed_batch": (fixed_batch, None),
     "dynamic_text": (dynamic_text, BATCH_64),
     "sequence_length": (sequence_length, BATCH_64),

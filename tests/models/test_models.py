@@ -56,6 +56,15 @@ def test_slow_returns_its_input():
     assert np.array_equal(load("slow").run(None, {"x": x})[0], x)
 
 
+def test_endless_doubles_its_input_and_can_be_ended():
+    x = rows([1, -2, 3, 4], [20_000, 0, -1, 5])
+    assert np.array_equal(load("endless").run(None, {"x": x})[0], x * 2)
+    options = ort.RunOptions()
+    options.terminate = True
+    with pytest.raises(Exception, match="terminate flag"):
+        load("endless").run(None, {"x": rows([1e15, 0, 0, 0])}, options)
+
+
 def test_nan_is_not_a_number_for_zero_alone():
     y = load("nan").run(None, {"x": rows([0, 1, -2, 1e30])})[0]
     assert np.isnan(y).tolist() == [[True, False, False, False]]

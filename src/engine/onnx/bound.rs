@@ -1,23 +1,24 @@
 //! A session whose tensors have their places on a device, bound once for each batch size.
 
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::ep::{CUDA, ExecutionProviderDispatch};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::ortsys;
-use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
+use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::{DynValue, Value};
 
 use super::{one_line, values};
 use crate::device::{Placed, TensorView};
-use crate::engine::{Bound, Constant, Site};
+use crate::engine::{Bound, Constant, Halt, Site};
 use crate::error::{Code, Error, Result};
 use crate::tensor::Signature;
 
 pub(super) struct BoundSession {
     session: Session,
-    buckets: Vec<(IoBinding, RunOptions<NoSelectedOutputs>)>,
+    buckets: Vec<(IoBinding, Arc<RunOptions>)>,
     graphs: bool,
 }
 
@@ -66,7 +67,7 @@ impl BoundSession {
                 let view = TensorView { datatype: *datatype, shape: shape.clone(), data };
                 binding.bind_input(name.as_str(), &values::owned(&view)?).map_err(internal)?;
             }
-            bound.push((binding, options(site, index).map_err(internal)?));
+            bound.push((binding, Arc::new(options(site, index).map_err(internal)?)));
         }
         let graphs = matches!(site, Site::Cuda { graphs: true, .. });
         Ok(Self { session, buckets: bound, graphs })
@@ -84,9 +85,16 @@ impl Bound for BoundSession {
     fn replays_graphs(&self) -> bool {
         self.graphs
     }
+
+    /// Ends a launch between two operators. What is on the device already goes on, and a graph that is replayed is one
+    /// operation there.
+    fn halt(&self) -> Option<Halt> {
+        let options: Vec<_> = self.buckets.iter().map(|(_, options)| Arc::clone(options)).collect();
+        Some(Arc::new(move || options.iter().for_each(|options| drop(options.terminate()))))
+    }
 }
 
-fn options(site: Site, bucket: usize) -> ort::Result<RunOptions<NoSelectedOutputs>> {
+fn options(site: Site, bucket: usize) -> ort::Result<RunOptions> {
     let mut options = RunOptions::new()?;
     if let Site::Cuda { graphs, .. } = site {
         // The stream's order and its events tell when a run is done.
