@@ -117,7 +117,7 @@ codes! {
     StateLost = "state_lost", 500, final;
     /// All slots for streams of this model are taken.
     StreamsFull = "streams_full", 503, retry;
-    /// The model is still loading or its instances have ended.
+    /// The model is still loading, or its instances have ended or hang.
     ModelNotReady = "model_not_ready", 503, retry;
     /// The server has as many WebSockets as it may have.
     ConnectionsFull = "connections_full", 503, retry;
@@ -125,6 +125,8 @@ codes! {
     ShuttingDown = "shutting_down", 503, retry;
     /// The request's time-out passed before the model could take it.
     DeadlineExceeded = "deadline_exceeded", 504, retry;
+    /// The model's run took longer than the server lets it, and was given up.
+    RunTimedOut = "run_timed_out", 504, retry;
 }
 
 /// A failure on its way to the client that caused it.

@@ -31,6 +31,10 @@ impl<T> Bisect<T> {
         Self { parts: smallvec![batch] }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Takes back a part that failed, to run its halves; if it was a single request, that is returned instead,
     /// and the error is its own.
     pub fn failed(&mut self, mut part: Vec<T>) -> Option<T> {
@@ -41,6 +45,13 @@ impl<T> Bisect<T> {
             return None;
         }
         part.pop()
+    }
+}
+
+/// Of no batch: there is nothing to run.
+impl<T> Default for Bisect<T> {
+    fn default() -> Self {
+        Self { parts: SmallVec::new() }
     }
 }
 

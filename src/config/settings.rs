@@ -120,6 +120,9 @@ settings! {
     /// Seconds for open connections to end once the server is told to; streams are told, and may go on [default: 60]
     #[arg(value_name = "SECONDS")]
     grace_period / "THALWEG_GRACE_PERIOD": u64 = 60;
+    /// Seconds that a model's run may take before its requests are answered without it; 0: for ever [default: 60]
+    #[arg(value_name = "SECONDS")]
+    run_timeout / "THALWEG_RUN_TIMEOUT": u64 = 60;
     /// What is logged: error, warn, info, debug, trace, or directives for single modules [default: info]
     #[arg(value_name = "FILTER")]
     log / "THALWEG_LOG": String = "info".to_owned();
@@ -287,7 +290,7 @@ mod tests {
                   |
                 1 | listn = 'x'
                   | ^^^^^
-                unknown field `listn`, expected one of `listen`, `metrics_listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `log`, `log_format`"#]],
+                unknown field `listn`, expected one of `listen`, `metrics_listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `run_timeout`, `log`, `log_format`"#]],
         );
     }
 

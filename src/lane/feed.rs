@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, select};
 use parking_lot::Mutex;
 
+use super::flights::Flights;
 use crate::batcher::{Batcher, Dropped, Entry, Next, Policy, Want};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error};
@@ -52,7 +53,9 @@ pub struct Feed {
     /// Rung for a lane that sleeps while the batcher holds work for it.
     bell: (Sender<()>, Receiver<()>),
     clock: Clock,
-    metrics: Arc<ModelMetrics>,
+    pub(super) metrics: Arc<ModelMetrics>,
+    /// What each of the lanes has under way.
+    pub(super) lanes: Mutex<Vec<Arc<Flights>>>,
 }
 
 /// What a lane gets when it asks for work.
@@ -60,6 +63,8 @@ pub(super) enum Taken {
     Batch(Vec<Request>),
     /// A batch of its own has landed.
     Landing,
+    /// It was given up.
+    Call,
     /// There will never be any.
     Closed,
 }
@@ -86,7 +91,8 @@ impl Feed {
     pub fn new(requests: Consumer, policy: Policy, clock: Clock, metrics: Arc<ModelMetrics>) -> Arc<Self> {
         let state = State { batcher: Batcher::new(policy), idle: 0, closed: false };
         let bell = crossbeam_channel::bounded(1);
-        Arc::new(Self { requests, state: Mutex::new(state), bell, clock, metrics })
+        let (state, lanes) = (Mutex::new(state), Mutex::default());
+        Arc::new(Self { requests, state, bell, clock, metrics, lanes })
     }
 
     /// A lane is at work, until what this gives is dropped.
@@ -95,7 +101,7 @@ impl Feed {
     }
 
     /// The next batch for a lane with room. Until `patience` ends only a full one: the lane is still busy.
-    pub(super) fn next(&self, patience: Option<Time>, landings: &Receiver<()>) -> Taken {
+    pub(super) fn next(&self, patience: Option<Time>, landings: &Receiver<()>, call: &Receiver<()>) -> Taken {
         loop {
             let want = match patience {
                 Some(end) if self.clock.now() < end => Want::Full,
@@ -114,8 +120,8 @@ impl Feed {
                 Step::Wait { until, closed } => {
                     let until =
                         if want == Want::Full { until.into_iter().chain(patience).min() } else { until };
-                    if self.wait(want, until, closed, landings) {
-                        return Taken::Landing;
+                    if let Some(taken) = self.wait(want, until, closed, landings, call) {
+                        return taken;
                     }
                 }
             }
@@ -148,21 +154,33 @@ impl Feed {
         step
     }
 
-    /// Sleeps until a request arrives, the bell rings, the time has come, or a batch has landed: whether that is it.
-    fn wait(&self, want: Want, until: Option<Time>, closed: bool, landings: &Receiver<()>) -> bool {
+    /// Sleeps until a request arrives, the bell rings, the time has come, or something has happened to the lane itself:
+    /// that is given back.
+    fn wait(
+        &self,
+        want: Want,
+        until: Option<Time>,
+        closed: bool,
+        landings: &Receiver<()>,
+        call: &Receiver<()>,
+    ) -> Option<Taken> {
         // A channel without senders is always ready, and would turn this wait into a spin.
         let requests = if closed { &crossbeam_channel::never() } else { self.requests.requests() };
         // The bell calls those who take whatever there is.
         let bell = if want == Want::Any { &self.bell.1 } else { &crossbeam_channel::never() };
         let timeout = until
             .map_or_else(crossbeam_channel::never, |time| crossbeam_channel::at(self.clock.instant(time)));
-        let mut landed = false;
+        let mut own = None;
         let arrived = select! {
             recv(requests) -> request => Some(request),
             recv(bell) -> _ => None,
             recv(timeout) -> _ => None,
             recv(landings) -> _ => {
-                landed = true;
+                own = Some(Taken::Landing);
+                None
+            }
+            recv(call) -> _ => {
+                own = Some(Taken::Call);
                 None
             }
         };
@@ -179,7 +197,20 @@ impl Feed {
             }
             None => {}
         }
-        landed
+        own
+    }
+
+    /// A lane has gone, or hangs: what waits is refused if nobody will take it, and else one that sleeps looks at it.
+    pub(super) fn left(&self) {
+        let stuck = self.requests.refuse_if_stuck();
+        let mut state = self.state.lock();
+        if stuck {
+            let waiting: Vec<_> = state.batcher.drain().collect();
+            drop(state);
+            waiting.into_iter().for_each(Request::refuse);
+        } else if state.idle > 0 && !state.batcher.is_empty() {
+            self.ring();
+        }
     }
 
     fn ring(&self) {
@@ -261,7 +292,8 @@ mod tests {
         send(&producer, &feed, 3);
         assert_eq!(ran(feed.step(Want::Any)), Some(2), "it looks again, and takes in both requests");
         assert!(!feed.bell.1.is_empty());
-        assert!(!feed.wait(Want::Any, None, false, &crossbeam_channel::never()));
+        let never = crossbeam_channel::never();
+        assert!(feed.wait(Want::Any, None, false, &never, &never).is_none());
         assert_eq!(ran(feed.step(Want::Any)), Some(3), "the first lane has heard it");
         assert!(feed.bell.1.is_empty());
     }
@@ -273,8 +305,46 @@ mod tests {
         send(&producer, &feed, 1);
         assert_eq!(ran(feed.step(Want::Full)), None, "a busy one takes the request in, but does not run it");
         assert!(!feed.bell.1.is_empty());
-        assert!(!feed.wait(Want::Any, None, false, &crossbeam_channel::never()));
+        let never = crossbeam_channel::never();
+        assert!(feed.wait(Want::Any, None, false, &never, &never).is_none());
         assert_eq!(ran(feed.step(Want::Any)), Some(1));
+    }
+
+    #[test]
+    fn the_bell_rings_for_a_sleeper_when_the_lane_that_had_heard_it_is_given_up() {
+        let (producer, feed) = feed();
+        let _others = [feed.up(), feed.up()];
+        assert_eq!(ran(feed.step(Want::Any)), None, "a lane is about to sleep");
+        send(&producer, &feed, 1);
+        send(&producer, &feed, 2);
+        assert_eq!(ran(feed.step(Want::Any)), Some(1));
+        assert!(feed.bell.1.try_recv().is_ok(), "a third has heard it");
+        feed.left();
+        assert!(!feed.bell.1.is_empty());
+        assert_eq!(producer.depth(), 1, "nothing is refused");
+    }
+
+    #[test]
+    fn what_waits_is_refused_once_every_lane_hangs() {
+        let (producer, feed) = feed();
+        let (first, second) = (feed.up(), feed.up());
+        send(&producer, &feed, 1);
+        send(&producer, &feed, 2);
+        assert_eq!(ran(feed.step(Want::Any)), Some(1), "the other one is in the batcher");
+        send(&producer, &feed, 3);
+        assert_eq!(producer.depth(), 2);
+        let _first = first.hangs();
+        feed.left();
+        assert_eq!((producer.depth(), producer.is_open()), (2, true));
+        let second = second.hangs();
+        feed.left();
+        assert_eq!((producer.depth(), producer.is_open()), (0, false));
+        send(&producer, &feed, 4);
+        assert_eq!(producer.depth(), 0);
+        let _up = feed.up();
+        drop(second);
+        send(&producer, &feed, 5);
+        assert_eq!((producer.depth(), producer.is_open()), (1, true), "one is enough");
     }
 
     #[test]

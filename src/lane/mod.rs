@@ -2,28 +2,33 @@
 //!
 //! The lanes of a model share its [`Feed`]. A lane takes a batch when its pipeline has room, sends it on its way, and
 //! when it has landed hands every request its rows of the shared output. A batch that fails is run again in halves, so
-//! that only the request that makes it fail is answered with the error.
+//! that only the request that makes it fail is answered with the error. What is under way lies in [`flights`], where a
+//! watchdog takes it from a lane whose run takes too long.
 
 mod cuda;
 mod feed;
+mod flights;
 mod pacing;
 mod pipeline;
 mod scheduling;
 mod supervisor;
 mod warmup;
+mod watchdog;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use cuda::Cuda;
 pub use feed::Feed;
 use feed::Taken;
+pub use flights::Late;
+use flights::{Flight, Flights, GivenUp};
 use pacing::Pacing;
 pub use pipeline::{Host, Landed, Pipeline};
 pub use supervisor::{Make, Supervisor};
 pub use warmup::WarmUp;
 
-use crate::batcher::Bisect;
+use crossbeam_channel::{never, select};
+
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result};
 use crate::metrics::ModelMetrics;
@@ -36,76 +41,65 @@ struct Lane {
     pipeline: Box<dyn Pipeline>,
     clock: Clock,
     metrics: Arc<ModelMetrics>,
-    /// Batches under way, oldest first.
-    flights: VecDeque<Flight>,
+    /// Batches under way, and their number.
+    flights: Arc<Flights>,
+    under_way: usize,
     pacing: Pacing,
-    last_landing: Time,
-}
-
-/// A batch under way.
-struct Flight {
-    batch: Vec<Request>,
-    rows: usize,
-    taken: Time,
-    gathered: Time,
 }
 
 impl Lane {
-    fn new(feed: Arc<Feed>, pipeline: Box<dyn Pipeline>, clock: Clock, metrics: Arc<ModelMetrics>) -> Self {
-        let flights = VecDeque::with_capacity(pipeline.depth());
-        Self {
-            feed,
-            pipeline,
-            clock,
-            metrics,
-            flights,
-            pacing: Pacing::default(),
-            last_landing: Time::default(),
-        }
+    fn new(
+        feed: Arc<Feed>,
+        flights: Arc<Flights>,
+        pipeline: Box<dyn Pipeline>,
+        clock: Clock,
+        metrics: Arc<ModelMetrics>,
+    ) -> Self {
+        Self { feed, pipeline, clock, metrics, flights, under_way: 0, pacing: Pacing::default() }
     }
 
-    /// Works until its queue has no producer left and is empty.
-    fn work(mut self) {
+    /// Works until its queue has no producer left and is empty, or the lane is given up.
+    fn work(mut self) -> Result<(), GivenUp> {
         loop {
             if self.pipeline.landings().try_recv().is_ok() {
-                self.deliver();
-            } else if self.flights.len() >= self.pipeline.depth() {
-                self.await_landing();
+                self.deliver()?;
+            } else if self.under_way >= self.pipeline.depth() {
+                self.await_landing()?;
             } else {
-                match self.feed.next(self.patience(), self.pipeline.landings()) {
-                    Taken::Batch(batch) => self.launch(batch),
-                    Taken::Landing => self.deliver(),
+                // Only a run can be given up.
+                let call = if self.under_way == 0 { &never() } else { self.flights.call() };
+                match self.feed.next(self.patience(), self.pipeline.landings(), call) {
+                    Taken::Batch(batch) => self.launch(batch)?,
+                    Taken::Landing => self.deliver()?,
+                    Taken::Call => return Err(GivenUp),
                     Taken::Closed => break,
                 }
             }
         }
-        while !self.flights.is_empty() {
-            self.await_landing();
+        while self.under_way > 0 {
+            self.await_landing()?;
         }
+        Ok(())
     }
 
     /// Until when the next batch may grow, because the device is busy with another.
     fn patience(&self) -> Option<Time> {
-        if self.flights.is_empty() { None } else { self.pacing.close_at() }
+        if self.under_way == 0 { None } else { self.pacing.close_at() }
     }
 
-    fn launch(&mut self, batch: Vec<Request>) {
-        let batch = self.with_state(batch);
-        if batch.is_empty() {
-            return;
+    /// Launches a batch for which there is room; if it fails, its halves, as there is room for each.
+    fn launch(&mut self, batch: Vec<Request>) -> Result<(), GivenUp> {
+        let mut part = self.with_state(batch);
+        if part.is_empty() {
+            return Ok(());
         }
-        let mut parts = Bisect::new(batch);
-        while let Some(part) = parts.next() {
-            while self.flights.len() >= self.pipeline.depth() {
-                self.await_landing();
+        while self.send(part)? {
+            while self.under_way >= self.pipeline.depth() {
+                self.await_landing()?;
             }
-            if let Err((part, error)) = self.send(part) {
-                self.metrics.run_failed();
-                if let Some(culprit) = parts.failed(part) {
-                    culprit.ticket.refuse(error);
-                }
-            }
+            part = self.flights.part()?;
         }
+        Ok(())
     }
 
     /// The requests whose state is here; the others are refused.
@@ -123,20 +117,31 @@ impl Lane {
         batch
     }
 
-    /// Sends a batch on its way, or gives it back with what went wrong.
-    fn send(&mut self, batch: Vec<Request>) -> Result<(), (Vec<Request>, Error)> {
+    /// Sends a batch on its way. Whether there is more to send of the one that it is a part of, or was until it failed.
+    fn send(&mut self, batch: Vec<Request>) -> Result<bool, GivenUp> {
         let rows = batch.iter().map(|request| request.rows).sum();
         let taken = self.clock.now();
         if let Err(error) = self.gather(&batch, rows) {
-            return Err((batch, error));
+            return self.failed(batch, error);
         }
         let gathered = self.clock.now();
+        // Before it runs: it may never come back.
+        let more = self.flights.depart(Flight { batch, rows, taken, gathered, begun: gathered })?;
         if let Err(error) = self.pipeline.launch() {
-            return Err((batch, error));
+            return self.failed(self.flights.recall()?, error);
         }
-        self.pacing.launched(rows, taken, self.clock.now(), !self.flights.is_empty());
-        self.flights.push_back(Flight { batch, rows, taken, gathered });
-        Ok(())
+        self.pacing.launched(rows, taken, self.clock.now(), self.under_way > 0);
+        self.under_way += 1;
+        Ok(more)
+    }
+
+    fn failed(&self, batch: Vec<Request>, error: Error) -> Result<bool, GivenUp> {
+        self.metrics.run_failed();
+        let (culprit, more) = self.flights.failed(batch)?;
+        if let Some(culprit) = culprit {
+            culprit.ticket.refuse(error);
+        }
+        Ok(more)
     }
 
     fn gather(&mut self, batch: &[Request], rows: usize) -> Result<()> {
@@ -146,20 +151,25 @@ impl Lane {
         batch.iter().try_for_each(|request| self.pipeline.put(request.rows, &request.payloads, request.slot))
     }
 
-    fn await_landing(&mut self) {
+    fn await_landing(&mut self) -> Result<(), GivenUp> {
         // The pipeline owns the other end, so that this ends with a landing.
-        let _ = self.pipeline.landings().recv();
-        self.deliver();
+        select! {
+            recv(self.pipeline.landings()) -> _ => self.deliver(),
+            recv(self.flights.call()) -> _ => Err(GivenUp),
+        }
     }
 
     /// Answers all requests of the oldest batch under way, which has landed.
-    fn deliver(&mut self) {
-        let Some(Flight { batch, rows, taken, gathered }) = self.flights.pop_front() else { return };
+    fn deliver(&mut self) -> Result<(), GivenUp> {
+        if self.under_way == 0 {
+            return Ok(());
+        }
         let result = self.pipeline.land();
         let landed = self.clock.now();
-        // Behind another batch it ran only once that had landed.
-        let run = landed - gathered.max(self.last_landing);
-        self.last_landing = landed;
+        // Of a lane that was given up, what has landed is too late for everybody.
+        let Flight { batch, rows, taken, gathered, begun } = self.flights.landed(landed)?;
+        self.under_way -= 1;
+        let run = landed - begun;
         self.pacing.landed(rows, gathered, landed);
         match result {
             Ok(Landed { output, times }) => {
@@ -178,6 +188,7 @@ impl Lane {
                 batch.into_iter().for_each(|request| request.ticket.refuse(error.clone()));
             }
         }
+        Ok(())
     }
 }
 

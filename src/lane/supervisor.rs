@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use super::flights::{Flights, GivenUp};
 use super::{Feed, Lane, Pipeline, scheduling};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result};
 use crate::metrics::ModelMetrics;
-use crate::queue::Up;
 
 /// Makes a lane's pipeline, warm, on the lane's own thread: what a device captures may belong to it. Called again when
 /// the lane has failed.
@@ -52,9 +52,10 @@ impl Supervisor {
             match (supervisor.make)() {
                 Ok(pipeline) => {
                     // Before anyone can ask whether it is.
-                    let up = supervisor.feed.up();
+                    let post = Post::take(&supervisor);
+                    post.begin(&*pipeline);
                     if ready.send(Ok(())).is_ok() {
-                        supervisor.watch(pipeline, up);
+                        supervisor.watch(pipeline, &post);
                     }
                 }
                 // Nobody is there to hear it only if the one who starts has gone.
@@ -66,29 +67,65 @@ impl Supervisor {
         Ok(thread)
     }
 
-    fn watch(mut self, mut pipeline: Box<dyn Pipeline>, mut up: Up) {
+    fn watch(mut self, mut pipeline: Box<dyn Pipeline>, post: &Post) {
         let mut restarts = Restarts::default();
         loop {
-            let lane = Lane::new(Arc::clone(&self.feed), pipeline, self.clock, Arc::clone(&self.metrics));
-            // What the lane owned goes with it, its requests first, which answers them.
-            if catch_unwind(AssertUnwindSafe(|| lane.work())).is_ok() {
-                return;
+            let (feed, flights) = (Arc::clone(&self.feed), Arc::clone(&post.flights));
+            let lane = Lane::new(feed, flights, pipeline, self.clock, Arc::clone(&self.metrics));
+            // What the lane owned goes with it.
+            match catch_unwind(AssertUnwindSafe(|| lane.work())) {
+                Ok(Ok(())) => return,
+                Ok(Err(GivenUp)) => {
+                    tracing::warn!(lane = self.name, "is back from a run that was given up");
+                    // It may have taken requests out of the queue meanwhile.
+                    self.feed.left();
+                }
+                Err(_) => {
+                    if let Some(requests) = post.flights.lost() {
+                        self.metrics.lane_failed();
+                        // Which answers them.
+                        drop(requests);
+                        self.feed.left();
+                    }
+                }
             }
-            drop(up);
-            self.metrics.lane_failed();
             if !restarts.allow(self.clock.now()) {
                 tracing::error!(lane = self.name, "has failed too often, and stays away");
                 return;
             }
             match (self.make)() {
-                Ok(made) => (pipeline, up) = (made, self.feed.up()),
+                Ok(made) => pipeline = made,
                 Err(error) => {
                     tracing::error!(lane = self.name, %error, "has failed, and cannot be started again");
                     return;
                 }
             }
+            post.begin(&*pipeline);
             tracing::warn!(lane = self.name, "has failed, and was started again");
         }
+    }
+}
+
+/// A lane's place among those of its model, as long as it has a thread.
+struct Post {
+    feed: Arc<Feed>,
+    flights: Arc<Flights>,
+}
+
+impl Post {
+    fn take(supervisor: &Supervisor) -> Self {
+        let feed = Arc::clone(&supervisor.feed);
+        Self { flights: feed.enlist(&supervisor.name), feed }
+    }
+
+    fn begin(&self, pipeline: &dyn Pipeline) {
+        self.flights.begin(self.feed.up(), pipeline.halt());
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        self.flights.end();
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) const STREAM_SLOTS: &str = "thalweg_stream_slots";
 pub(crate) const FAILED_RUNS: &str = "thalweg_failed_runs_total";
 pub(crate) const LANES: &str = "thalweg_lanes";
 pub(crate) const LANE_FAILURES: &str = "thalweg_lane_failures_total";
+pub(crate) const RUNS_GIVEN_UP: &str = "thalweg_runs_given_up_total";
 pub(crate) const MODEL_INFO: &str = "thalweg_model_info";
 pub(crate) const BUILD_INFO: &str = "thalweg_build_info";
 pub(crate) const CONNECTIONS: &str = "thalweg_connections";
@@ -146,7 +147,11 @@ fn describe() {
     describe_gauge!(LANES, Unit::Count, "Instances of a model that are at work");
     describe_counter!(
         LANE_FAILURES,
-        "Instances that failed (a panic); each is started again, ten times a minute at most"
+        "Instances that failed (a panic, or a run that hangs); each is started again, ten times a minute at most"
+    );
+    describe_counter!(
+        RUNS_GIVEN_UP,
+        "Runs that took longer than they may; their requests were answered without them"
     );
     describe_gauge!(MODEL_INFO, "A served model and its settings; always 1");
     describe_gauge!(BUILD_INFO, "The server's version; always 1");

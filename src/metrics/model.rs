@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::{
     BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, LANE_FAILURES, LANES, MODEL_INFO, Metrics, OnDevice,
-    QUEUE_DEPTH, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS, SKIPPED, STREAM_SLOTS, STREAMS_OPEN,
+    QUEUE_DEPTH, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS, RUNS_GIVEN_UP, SKIPPED, STREAM_SLOTS,
+    STREAMS_OPEN,
 };
 use crate::error::Code;
 
@@ -45,6 +46,7 @@ pub struct ModelMetrics {
     failed_runs: Counter,
     skipped: Counter,
     lane_failures: Counter,
+    runs_given_up: Counter,
     pub lanes: Gauge,
     pub queue_depth: Gauge,
     /// Streams open, and slots; only of models with state.
@@ -119,6 +121,7 @@ impl ModelMetrics {
             failed_runs: ::metrics::counter!(FAILED_RUNS, &labels),
             skipped: ::metrics::counter!(SKIPPED, &labels),
             lane_failures: ::metrics::counter!(LANE_FAILURES, &labels),
+            runs_given_up: ::metrics::counter!(RUNS_GIVEN_UP, &labels),
             lanes: ::metrics::gauge!(LANES, &labels),
             queue_depth: ::metrics::gauge!(QUEUE_DEPTH, &labels),
             streams: OnceLock::new(),
@@ -216,6 +219,12 @@ impl ModelMetrics {
     /// A lane has failed.
     pub fn lane_failed(&self) {
         self.lane_failures.increment(1);
+    }
+
+    /// A run has been given up, and its lane with it.
+    pub fn run_given_up(&self) {
+        self.runs_given_up.increment(1);
+        self.lane_failed();
     }
 
     pub fn run_failed(&self) {

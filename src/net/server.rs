@@ -26,7 +26,7 @@ use super::listener::{self, Door, Guest};
 use super::patience::Patience;
 use super::tls::Tls;
 use super::watched::{BadFile, LOOK_EVERY};
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::config::Settings;
 use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
@@ -35,6 +35,9 @@ use crate::registry::Registry;
 
 /// Samples of histograms are folded this often.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often it is asked whether a run takes too long.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// How long HTTP connections are kept once the server ends, so that a request which is on its way has an answer.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -62,6 +65,8 @@ pub struct State {
     pub tls: Option<Tls>,
     /// How long connections may take to end once the server is told to.
     grace: Duration,
+    /// How long a model's run may take; zero is for ever.
+    run_timeout: Duration,
     /// Who may use the server, if not everybody.
     pub access: Option<Access>,
     /// Set once all models are loaded.
@@ -96,6 +101,7 @@ impl State {
             request_timeout: settings.request_timeout(),
             tls,
             grace: Duration::from_secs(settings.grace_period),
+            run_timeout: Duration::from_secs(settings.run_timeout),
             access,
             registry: OnceLock::new(),
             phase: watch::Sender::new(Phase::Open),
@@ -106,6 +112,14 @@ impl State {
     pub fn look(&self) {
         self.tls.iter().for_each(Tls::look);
         self.access.iter().for_each(Access::look);
+    }
+
+    /// Gives up the runs that take too long, and answers their requests.
+    pub fn watch(&self, now: Time) {
+        if self.run_timeout > Duration::ZERO {
+            let models = self.registry.get().into_iter().flat_map(Registry::all);
+            models.for_each(|served| served.give_up_runs(now, self.run_timeout));
+        }
     }
 
     /// The models, once they are loaded and until the server stops.
@@ -198,12 +212,14 @@ impl Server {
     pub async fn run(self) {
         let upkeep = tokio::spawn(upkeep(Arc::clone(&self.state.metrics)));
         let look = tokio::spawn(look(Arc::clone(&self.state)));
+        let watch = tokio::spawn(watch(Arc::clone(&self.state)));
         let mut phases = self.state.phases();
         self.accept(ends(&mut phases), true).await;
         drop(phases);
         self.drain().await;
         upkeep.abort();
         look.abort();
+        watch.abort();
     }
 
     /// Accepts connections for as long as something else takes.
@@ -333,6 +349,15 @@ async fn upkeep(metrics: Arc<Metrics>) {
     loop {
         ticks.tick().await;
         metrics.upkeep();
+    }
+}
+
+async fn watch(state: Arc<State>) {
+    let mut ticks = tokio::time::interval(WATCH);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        state.watch(state.clock.now());
     }
 }
 

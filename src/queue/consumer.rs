@@ -3,6 +3,8 @@
 //! A channel keeps what is in it when its receiver goes, and the clients behind those requests would wait for
 //! ever. So the end is told to the producers by a flag: the consumer raises it and then empties the channel,
 //! a producer sends and then looks at it. Whoever comes second sees the other's step, so no request stays.
+//!
+//! While no lane is at work and one hangs, the same is told for as long as it lasts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,12 +20,22 @@ pub struct Consumer {
     pub(super) end: End,
 }
 
-/// Whether the consumer has gone, and how many lanes are at work.
 #[derive(Clone, Default)]
-pub(super) struct End(Arc<(AtomicBool, AtomicUsize)>);
+pub(super) struct End(Arc<Lanes>);
+
+#[derive(Default)]
+struct Lanes {
+    /// The consumer has gone.
+    gone: AtomicBool,
+    up: AtomicUsize,
+    hang: AtomicUsize,
+}
 
 /// A lane is at work, until this is dropped.
 pub struct Up(End);
+
+/// A lane hangs, until this is dropped: nobody knows when it will be back.
+pub struct Hang(End);
 
 impl Consumer {
     pub fn requests(&self) -> &Receiver<Request> {
@@ -31,31 +43,56 @@ impl Consumer {
     }
 
     pub fn up(&self) -> Up {
-        self.end.0.1.fetch_add(1, Ordering::SeqCst);
+        self.end.0.up.fetch_add(1, Ordering::SeqCst);
         Up(self.end.clone())
+    }
+
+    /// Answers what waits in the channel, if no lane will take it.
+    pub fn refuse_if_stuck(&self) -> bool {
+        let stuck = !self.end.is_open();
+        if stuck {
+            refuse_all(&self.requests);
+        }
+        stuck
+    }
+}
+
+impl Up {
+    pub fn hangs(self) -> Hang {
+        // In this order it is never neither: a lane that is neither will be back soon.
+        self.0.0.hang.fetch_add(1, Ordering::SeqCst);
+        Hang(self.0.clone())
     }
 }
 
 impl Drop for Up {
     fn drop(&mut self) {
-        self.0.0.1.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.up.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        self.0.0.hang.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.end.0.0.store(true, Ordering::SeqCst);
+        self.end.0.gone.store(true, Ordering::SeqCst);
         refuse_all(&self.requests);
     }
 }
 
 impl End {
-    pub fn has_come(&self) -> bool {
-        self.0.0.load(Ordering::SeqCst)
+    pub fn is_open(&self) -> bool {
+        let Lanes { gone, up, hang } = &*self.0;
+        let stuck = up.load(Ordering::SeqCst) == 0 && hang.load(Ordering::SeqCst) > 0;
+        !stuck && !gone.load(Ordering::SeqCst)
     }
 
     pub fn lanes(&self) -> usize {
-        self.0.1.load(Ordering::SeqCst)
+        self.0.up.load(Ordering::SeqCst)
     }
 }
 
@@ -67,7 +104,7 @@ pub(super) fn refuse_all(requests: &Receiver<Request>) {
 impl Request {
     /// Answers a request that no lane will take.
     pub fn refuse(self) {
-        self.ticket.refuse(Error::new(Code::ModelNotReady, "the model's instances have ended"));
+        self.ticket.refuse(Error::new(Code::ModelNotReady, "no instance of the model is at work"));
     }
 }
 

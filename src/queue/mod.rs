@@ -8,7 +8,7 @@ mod consumer;
 mod producer;
 
 pub use admission::{Memory, Permit, Places};
-pub use consumer::{Consumer, Up};
+pub use consumer::{Consumer, Hang, Up};
 pub use producer::{Draft, Producer, channel};
 
 use smallvec::SmallVec;

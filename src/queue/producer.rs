@@ -61,7 +61,6 @@ impl Producer {
         }
     }
 
-    /// Whether there is a lane to take requests.
     /// Lanes that are at work; one that has failed is none until it is back.
     pub fn lanes(&self) -> usize {
         self.end.lanes()
@@ -69,7 +68,7 @@ impl Producer {
 
     /// Whether requests will be taken, at once or when a lane is back.
     pub fn is_open(&self) -> bool {
-        !self.end.has_come()
+        self.end.is_open()
     }
 
     /// Requests that wait.

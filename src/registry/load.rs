@@ -196,6 +196,7 @@ impl Loader {
             capacity: seats.div_ceil(instances),
         });
         let mut graphs = false;
+        let watched = feeds.iter().map(Arc::downgrade).collect();
         for (index, (home, feed)) in homes.iter().zip(feeds.iter().cycle()).enumerate() {
             let started = blueprint.start(index, home, feed, self.clock, &metrics);
             graphs |= started.map_err(|error| cannot(error.to_string()))?;
@@ -223,6 +224,7 @@ impl Loader {
             output,
             file,
             producers,
+            feeds: watched,
             streams,
             sequences,
             metrics,

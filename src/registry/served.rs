@@ -1,6 +1,6 @@
 //! One version of a model, as connections see it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::file::ModelFile;
@@ -8,6 +8,7 @@ use super::output::Telling;
 use super::stream::Stream;
 use crate::clock::Time;
 use crate::error::{Code, Error};
+use crate::lane::Feed;
 use crate::metrics::ModelMetrics;
 use crate::queue::{Draft, Producer};
 use crate::reply::Ticket;
@@ -25,6 +26,8 @@ pub struct Served {
     pub file: ModelFile,
     /// One for each lane, where the model keeps state; else one for all of them.
     pub producers: Vec<Producer>,
+    /// The same queues, as long as they have lanes.
+    pub feeds: Vec<Weak<Feed>>,
     /// Who owns which row of the lanes' state.
     pub streams: Option<Arc<Streams>>,
     /// The sequences that requests name, where the model keeps state.
@@ -58,6 +61,22 @@ impl Served {
     /// Whether every queue has a lane at work.
     pub fn is_ready(&self) -> bool {
         self.producers.iter().all(|producer| producer.is_open() && producer.lanes() > 0)
+    }
+
+    /// Gives up the runs that have taken so long, and answers their requests.
+    pub fn give_up_runs(&self, now: Time, after: Duration) {
+        for late in self.feeds.iter().filter_map(Weak::upgrade).flat_map(|feed| feed.give_up_runs(now, after))
+        {
+            let seconds = late.time.as_secs();
+            tracing::error!(
+                model = self.name,
+                version = self.version,
+                lane = late.lane,
+                seconds,
+                requests = late.requests,
+                "a run takes too long: its requests are answered without it, and its instance is away until it ends"
+            );
+        }
     }
 
     /// Lanes at work.

@@ -302,6 +302,7 @@ pub fn cases(code: Code) -> Vec<Case> {
         Code::Internal => each_surface(Scene::Dying),
         Code::QueueFull => each_surface(Scene::QueueFull),
         Code::MemoryFull => each_surface(Scene::MemoryFull),
+        Code::RunTimedOut => each_surface(Scene::Stalled),
         Code::ModelNotReady => {
             let paths = ["/health", "/v2/health/ready", "/v2/models/poison", "/v2/models/poison/ready"];
             let reads = paths.map(|path| http(&format!("GET {path}")));

@@ -1,5 +1,8 @@
 //! A server in the state that an error needs.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tempfile::TempDir;
 use thalweg::config::{ByteSize, RawSettings};
 use thalweg::registry::Registry;
@@ -33,6 +36,8 @@ pub enum Scene {
     QueueFull,
     /// A request runs whose payload fills the memory for requests.
     MemoryFull,
+    /// The next run stalls, and is given up.
+    Stalled,
     /// The model's only instance dies of the next request.
     Dying,
     /// The model's only instance has died.
@@ -47,6 +52,8 @@ pub struct Stage {
     pub waiting: Option<(Client, usize)>,
     /// Dies of the first request.
     lane: Option<std::thread::JoinHandle<()>>,
+    /// Gives up the first run.
+    watchdog: Option<std::thread::JoinHandle<()>>,
     _folder: TempDir,
 }
 
@@ -86,7 +93,8 @@ impl Stage {
             _ => settings,
         };
         let server = TestServer::start(settings);
-        let mut stage = Self { server, gate: None, waiting: None, lane: None, _folder: folder };
+        let mut stage =
+            Self { server, gate: None, waiting: None, lane: None, watchdog: None, _folder: folder };
         let engine = match scene {
             Scene::Loading => return stage,
             Scene::Loaded | Scene::Streaming | Scene::Lost => {
@@ -108,7 +116,7 @@ impl Stage {
                 }
                 return stage;
             }
-            Scene::QueueFull | Scene::MemoryFull => {
+            Scene::QueueFull | Scene::MemoryFull | Scene::Stalled => {
                 let (engine, gate) = Engine::gated();
                 stage.gate = Some(gate);
                 engine
@@ -128,6 +136,11 @@ impl Stage {
         stage.lane = Some(fake.lane);
         match scene {
             Scene::QueueFull => stage.occupy(&[GOOD, GOOD]),
+            Scene::Stalled => {
+                let state = Arc::clone(&stage.server.state);
+                let watch = move || state.watch(state.clock.now() + Duration::from_secs(3600));
+                stage.watchdog = stage.gate.as_ref().map(|gate| gate.at_run(watch));
+            }
             Scene::MemoryFull => stage.occupy(&[&full_of_zeros()]),
             Scene::Crowded | Scene::CrowdedAddress => {
                 stage.waiting = Some((Client::open(stage.server.address, "/v2/models/model/infer"), 0));
@@ -173,6 +186,10 @@ impl Stage {
     /// Lets go what waits, and sees that it was answered.
     pub fn release(&mut self) {
         self.gate = None;
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.join().unwrap();
+            self.server.wait_until_ready();
+        }
         if let Some((mut client, count)) = self.waiting.take() {
             for _ in 0..count {
                 let answer = client.receive().json();

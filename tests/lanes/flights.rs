@@ -1,8 +1,9 @@
-//! Lanes whose pipeline computes by itself: several batches under way, landing when a test says so.
+//! Lanes whose pipeline computes by itself: several batches under way, landing when a test says so, or never.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use smallvec::smallvec;
@@ -19,10 +20,14 @@ use super::fixture::{Ask, Client, POISON, STUCK};
 
 /// A batch that sees it is lost on the device.
 const LOST: i64 = 668;
+/// A row that the device cannot take.
+const MISFIT: i64 = 669;
 
 /// Doubles values of one row each; a batch with [`POISON`] is not launched, one with [`LOST`] fails as it lands.
 struct Remote {
     depth: usize,
+    /// Rows for which the device has memory.
+    room: usize,
     values: Vec<i64>,
     flying: VecDeque<Vec<i64>>,
     launched: Sender<Vec<i64>>,
@@ -38,8 +43,11 @@ impl Pipeline for Remote {
         Vec::new()
     }
 
-    fn begin(&mut self, _rows: usize, _key: &GroupKey) -> Result<()> {
+    fn begin(&mut self, rows: usize, _key: &GroupKey) -> Result<()> {
         assert!(self.flying.len() < self.depth, "there is no room for another batch");
+        if rows > self.room {
+            return Err(Error::new(Code::Internal, "CUDA_ERROR_OUT_OF_MEMORY: out of memory"));
+        }
         self.values.clear();
         Ok(())
     }
@@ -51,6 +59,9 @@ impl Pipeline for Remote {
     fn put(&mut self, _rows: usize, payloads: &[Payload], _slot: Option<Slot>) -> Result<()> {
         let [Payload::Rows(bytes)] = payloads else { panic!("one input") };
         self.values.extend(bytemuck::pod_collect_to_vec::<u8, i64>(bytes));
+        if self.values.ends_with(&[MISFIT]) {
+            return Err(Error::new(Code::Internal, "it does not fit"));
+        }
         Ok(())
     }
 
@@ -92,17 +103,22 @@ struct Device {
     memory: Memory,
     client: Client,
     metrics: Arc<Metrics>,
+    feed: Weak<Feed>,
 }
 
 impl Device {
     fn start(depth: usize) -> Self {
+        Self::with_room(depth, 4)
+    }
+
+    fn with_room(depth: usize, room: usize) -> Self {
         let clock = Clock::start();
         let memory = Memory::new(1 << 20);
         let (producer, requests) = channel(Places::new(64), memory.clone());
         let policy = Policy {
             max_batch_size: 4,
             preferred_batch_size: vec![],
-            max_queue_delay: std::time::Duration::ZERO,
+            max_queue_delay: Duration::ZERO,
             priority_levels: 1,
         };
         let all_metrics = Metrics::new().unwrap();
@@ -111,13 +127,16 @@ impl Device {
         let ((launch, launched), (land, landings)) = (unbounded(), unbounded());
         let make = move || -> Result<Box<dyn Pipeline>> {
             let (launched, landings) = (launch.clone(), landings.clone());
-            Ok(Box::new(Remote { depth, values: vec![], flying: VecDeque::new(), launched, landings }))
+            let (values, flying) = (vec![], VecDeque::new());
+            Ok(Box::new(Remote { depth, room, values, flying, launched, landings }))
         };
+        let watched = Arc::downgrade(&feed);
         let supervisor =
             Supervisor { name: "remote".into(), feed, make: Box::new(make), clock, metrics: metrics.clone() };
         let lane = supervisor.start().unwrap();
         let client = Client::new(64);
-        Self { producer: Some(producer), clock, launched, land, lane, memory, client, metrics: all_metrics }
+        let (producer, metrics, feed) = (Some(producer), all_metrics, watched);
+        Self { producer, clock, launched, land, lane, memory, client, metrics, feed }
     }
 
     fn ask(&mut self, values: &[i64]) {
@@ -133,6 +152,13 @@ impl Device {
 
     fn land(&self) {
         self.land.send(()).unwrap();
+    }
+
+    /// The watchdog looks as it would in an hour: how many requests it takes.
+    fn watch(&self) -> Vec<usize> {
+        let now = self.clock.now() + Duration::from_secs(3600);
+        let late = self.feed.upgrade().unwrap().give_up_runs(now, Duration::from_secs(1800));
+        late.iter().map(|late| late.requests).collect()
     }
 
     /// No request will come, and what is under way lands.
@@ -261,5 +287,84 @@ fn all_that_is_under_way_lands_before_the_lane_ends() {
     device.land();
     device.land();
     assert_eq!(device.client.answers(2), "0: [2], 1: [4]");
+    assert_eq!(device.end(), 0);
+}
+
+#[test]
+fn what_a_device_cannot_take_fails_alone_and_what_it_has_no_memory_for_goes_in_parts() {
+    for (room, asked, runs, answers) in [
+        (4, [1, 2, 3, 4], &[&[1, 2, 3, 4][..]][..], "0: [2], 1: [4], 2: [6], 3: [8]"),
+        (2, [1, 2, 3, 4], &[&[1, 2], &[3, 4]], "0: [2], 1: [4], 2: [6], 3: [8]"),
+        (1, [1, 2, 3, 4], &[&[1], &[2], &[3], &[4]], "0: [2], 1: [4], 2: [6], 3: [8]"),
+        (0, [1, 2, 3, 4], &[], "0: internal, 1: internal, 2: internal, 3: internal"),
+        (4, [1, 2, MISFIT, 4], &[&[1, 2], &[4]], "0: [2], 1: [4], 2: internal, 3: [8]"),
+        (
+            4,
+            [1, 2, LOST, 4],
+            &[&[1, 2, LOST, 4]],
+            &["0", "1", "2", "3"].map(|n| format!("{n}: inference_failed")).join(", "),
+        ),
+    ] {
+        let mut device = Device::with_room(1, room);
+        // So that all four are there when the lane looks.
+        let first = if room > 0 { vec![0] } else { vec![] };
+        device.ask(&first);
+        first.iter().for_each(|_| assert_eq!(device.launched(), [0]));
+        device.ask(&asked);
+        first.iter().for_each(|_| device.land());
+        for &run in runs {
+            assert_eq!(device.launched(), run);
+            device.land();
+        }
+        let skip = first.len();
+        let told = device.client.answers(skip + 4);
+        let numbered = answers.split(", ").enumerate().map(|(n, answer)| {
+            let (_, answer) = answer.split_once(": ").unwrap();
+            format!("{}: {answer}", n + skip)
+        });
+        let expected: Vec<_> = first.iter().map(|_| "0: [0]".to_owned()).chain(numbered).collect();
+        assert_eq!(told, expected.join(", "));
+        assert_eq!(device.end(), 0);
+    }
+}
+
+#[test]
+fn all_that_is_under_way_is_given_up_and_the_lane_called_from_its_waiting() {
+    // With so many under way it waits for a landing, or for more to launch.
+    for (depth, under_way) in [(1, 1), (2, 1), (2, 2), (3, 2)] {
+        let mut device = Device::start(depth);
+        for value in 0..under_way {
+            device.ask(&[value]);
+            assert_eq!(device.launched(), [value]);
+        }
+        assert_eq!(device.watch(), [under_way as usize]);
+        let told: Vec<_> = (0..under_way).map(|n| format!("{n}: run_timed_out")).collect();
+        assert_eq!(device.client.answers(told.len()), told.join(", "));
+        // It is back by itself, since it was not in the model's code.
+        let end = device.clock.now() + STUCK;
+        while device.producer.as_ref().unwrap().lanes() == 0 {
+            assert!(device.clock.now() < end, "the lane does not come back");
+            std::thread::yield_now();
+        }
+        assert!(device.watch().is_empty());
+        device.ask(&[7]);
+        assert_eq!(device.launched(), [7]);
+        device.land();
+        assert_eq!(device.client.answers(1), format!("{under_way}: [14]"));
+        assert_eq!(device.end(), 0);
+    }
+}
+
+#[test]
+fn a_part_that_waits_for_room_is_given_up_with_what_it_waits_for() {
+    let mut device = Device::start(1);
+    device.ask(&[1]);
+    device.launched();
+    device.ask(&[2, POISON, 4, 5]);
+    device.land();
+    assert_eq!(device.launched(), [2]);
+    assert_eq!(device.watch(), [4], "that one, and the others of its batch, which are not launched yet");
+    let answers = "0: [2], 1: run_timed_out, 2: run_timed_out, 3: run_timed_out, 4: run_timed_out";
+    assert_eq!(device.client.answers(5), answers);
     assert_eq!(device.end(), 0);
 }

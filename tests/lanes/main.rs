@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod faults;
 mod fixture;
 mod flights;
 mod random;

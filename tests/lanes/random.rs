@@ -1,5 +1,6 @@
 //! Many clients at once: whatever they send and whenever they leave, every request gets exactly one answer, in
-//! order, with its own rows, and all that was taken comes back.
+//! order, with its own rows, and all that was taken comes back. In some runs a watchdog takes batches from the lanes at
+//! any moment.
 //!
 //! `THALWEG_SEED=7 cargo test --test lanes` sends the same requests again. How the threads interleave is not in
 //! the seed's hands, so a failure may need several runs to show itself once more.
@@ -10,6 +11,7 @@ use std::task::Context;
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{TryRecvError, bounded};
 use fastrand::Rng;
 use thalweg::batcher::Policy;
 use thalweg::clock::Clock;
@@ -21,6 +23,8 @@ use super::fixture::{Ask, Client, PANIC, POISON, Setup};
 const SEEDS: u64 = 40;
 const CLIENTS: usize = 4;
 const CONNECTIONS: usize = 12;
+/// One lane alone is started again ten times a minute.
+const MOST_GIVEN_UP: usize = 8;
 
 #[test]
 fn every_request_gets_its_one_answer() {
@@ -38,7 +42,7 @@ fn every_request_gets_its_one_answer() {
         }
     }
     // Interleavings in which nothing happens keep all rules.
-    assert!(total.right > 1000 && total.poisoned > 100 && total.left > 100, "{total:?}");
+    assert!(total.right > 1000 && total.poisoned > 100 && total.left > 100 && total.taken > 0, "{total:?}");
 }
 
 /// How requests ended.
@@ -49,6 +53,8 @@ struct Counts {
     refused: usize,
     expired: usize,
     lost: usize,
+    /// By the watchdog.
+    taken: usize,
     /// Not waited for.
     left: usize,
 }
@@ -60,6 +66,7 @@ impl AddAssign for Counts {
         self.refused += other.refused;
         self.expired += other.expired;
         self.lost += other.lost;
+        self.taken += other.taken;
         self.left += other.left;
     }
 }
@@ -67,6 +74,8 @@ impl AddAssign for Counts {
 fn run(seed: u64) -> Counts {
     let mut random = Rng::with_seed(seed);
     let max_batch_size = random.usize(1..=8);
+    // In some runs lanes die, in some they are given up.
+    let (panics, watched) = (random.u8(..8) == 0, random.u8(..4) == 0);
     let policy = Policy {
         max_batch_size,
         preferred_batch_size: if random.bool() { vec![random.usize(1..=max_batch_size)] } else { vec![] },
@@ -80,16 +89,26 @@ fn run(seed: u64) -> Counts {
         memory: *random.choice(&[256, 1 << 20]).unwrap(),
         policy,
         guided: false,
+        // Lanes that are given up come back; those that die do not.
+        again: watched,
+        ..Setup::default()
     };
     let (axis, lanes) = (setup.batch_axis, setup.lanes);
-    // In some runs lanes die.
-    let panics = random.u8(..8) == 0;
+    let panics = panics && !watched;
     let mut model = setup.start();
+    let (watchdog, (done, over)) = (model.watchdog(), bounded::<()>(0));
+    let watchdog = thread::spawn(move || {
+        let mut left = if watched { MOST_GIVEN_UP } else { 0 };
+        while left > 0 && over.try_recv() == Err(TryRecvError::Empty) {
+            left -= watchdog().len().min(left);
+            thread::yield_now();
+        }
+    });
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let random = random.fork();
             let (producer, clock) = (model.producer.clone().unwrap(), model.clock);
-            let talk = Talk { random, producer, clock, axis, max_batch_size, panics };
+            let talk = Talk { random, producer, clock, axis, max_batch_size, panics, watched };
             thread::spawn(move || talk.run())
         })
         .collect();
@@ -97,8 +116,18 @@ fn run(seed: u64) -> Counts {
     for client in clients {
         total += client.join().unwrap();
     }
+    drop(done);
+    watchdog.join().unwrap();
     let dead = model.close();
-    assert!(dead <= if panics { lanes } else { 0 });
+    assert!(
+        dead <= if panics {
+            lanes
+        } else if watched {
+            MOST_GIVEN_UP + lanes
+        } else {
+            0
+        }
+    );
     assert_eq!((model.places.used(), model.memory.used()), (0, 0), "what was taken has come back");
     total
 }
@@ -111,6 +140,7 @@ struct Talk {
     axis: usize,
     max_batch_size: usize,
     panics: bool,
+    watched: bool,
 }
 
 impl Talk {
@@ -131,7 +161,7 @@ impl Talk {
             for (request, answer) in answers {
                 assert_eq!(request, seen, "answers leave in order, each once");
                 let (values, hurried) = &asked[request];
-                self::judge(values, *hurried, self.panics, answer, counts);
+                self::judge(values, *hurried, [self.panics, self.watched], answer, counts);
                 seen += 1;
             }
             seen
@@ -179,7 +209,13 @@ fn ask(random: &mut Rng, axis: usize, max_batch_size: usize, panics: bool, clock
     Ask { rows, values, deadline, priority: random.usize(..3) }
 }
 
-fn judge(values: &[i64], hurried: bool, panics: bool, answer: Result<Vec<i64>, Code>, counts: &mut Counts) {
+fn judge(
+    values: &[i64],
+    hurried: bool,
+    [panics, watched]: [bool; 2],
+    answer: Result<Vec<i64>, Code>,
+    counts: &mut Counts,
+) {
     let poisoned = values.contains(&POISON);
     match answer {
         Ok(answer) => {
@@ -191,6 +227,7 @@ fn judge(values: &[i64], hurried: bool, panics: bool, answer: Result<Vec<i64>, C
         Err(Code::QueueFull | Code::MemoryFull) => counts.refused += 1,
         Err(Code::DeadlineExceeded) if hurried => counts.expired += 1,
         Err(Code::Internal | Code::ModelNotReady) if panics => counts.lost += 1,
+        Err(Code::RunTimedOut | Code::ModelNotReady) if watched => counts.taken += 1,
         Err(code) => panic!("{} is no answer to {values:?}", code.as_str()),
     }
 }

@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, Sender};
 use thalweg::batcher::Policy;
 use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::Running;
-use thalweg::lane::{Feed, Host, Supervisor};
+use thalweg::error::{Code, Error};
+use thalweg::lane::{Feed, Host, Pipeline, Supervisor};
 use thalweg::net::State;
 use thalweg::queue::{self, Places};
 use thalweg::registry::file::{BytesFile, ModelFile, StreamFile};
@@ -16,6 +17,7 @@ use thalweg::registry::{Served, Stream};
 use thalweg::tensor::{BatchOutput, Column, DataType, Dim, Signature, Storage, TensorSpec};
 
 /// How a fake model runs.
+#[derive(Clone)]
 pub enum Engine {
     Doubles,
     /// Each run says that it has begun and waits until it may end, or the gate is gone.
@@ -39,6 +41,15 @@ impl Engine {
 }
 
 impl Gate {
+    /// Does something on a thread of its own, once a run has begun.
+    pub fn at_run(&self, then: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+        let begun = self.begun.clone();
+        std::thread::spawn(move || {
+            begun.recv_timeout(Duration::from_secs(60)).expect("the lane takes the request");
+            then();
+        })
+    }
+
     /// Waits until a run has begun.
     pub fn wait_for_run(&self) {
         self.begun.recv_timeout(Duration::from_secs(60)).expect("the lane takes the request");
@@ -102,8 +113,23 @@ impl Fake {
         let metrics = state.metrics.model(name, "1");
         let (producer, requests) = queue::channel(Places::new(max_queue_size), state.memory.clone());
         let feed = Feed::new(requests, policy, state.clock, Arc::clone(&metrics));
-        let pipeline = Host::new(Cpu::new(&signature, &[stream.conversion()], &[]), Box::new(engine));
-        let lane = Supervisor::of_one(pipeline, feed, state.clock, Arc::clone(&metrics)).start().unwrap();
+        let feeds = vec![Arc::downgrade(&feed)];
+        let (of_lane, conversion) = (signature.clone(), stream.conversion());
+        let mut made = false;
+        let make = move || {
+            // What panics once will do so again.
+            if made && matches!(engine, Engine::Panics) {
+                return Err(Error::new(Code::Internal, "there is no other"));
+            }
+            made = true;
+            let device = Cpu::new(&of_lane, std::slice::from_ref(&conversion), &[]);
+            Ok(Box::new(Host::new(device, Box::new(engine.clone()))) as Box<dyn Pipeline>)
+        };
+        let (name_of_lane, make) = (format!("lane-0-{name}"), Box::new(make));
+        let metrics_of_lane = Arc::clone(&metrics);
+        let supervisor =
+            Supervisor { name: name_of_lane, feed, make, clock: state.clock, metrics: metrics_of_lane };
+        let lane = supervisor.start().unwrap();
         let served = Served {
             name: name.to_owned(),
             version: 1,
@@ -113,6 +139,7 @@ impl Fake {
             output: None,
             file: ModelFile::default(),
             producers: vec![producer],
+            feeds,
             streams: None,
             sequences: None,
             metrics,

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use thalweg::clock::Clock;
 use thalweg::config::{RawSettings, Settings};
@@ -61,6 +62,20 @@ impl TestServer {
         let loader =
             Loader { gpus, runtime, metrics: Arc::clone(metrics), clock: *clock, memory: memory.clone() };
         loader.load(&[repository], "").unwrap()
+    }
+
+    /// Has the watchdog look as it would in an hour.
+    pub fn watch(&self) {
+        self.state.watch(self.state.clock.now() + Duration::from_secs(3600));
+    }
+
+    /// Waits until every model is at work.
+    pub fn wait_until_ready(&self) {
+        let end = self.state.clock.now() + Duration::from_secs(60);
+        while let Err(why) = self.state.ready() {
+            assert!(self.state.clock.now() < end, "{why}");
+            std::thread::yield_now();
+        }
     }
 
     /// Stops, and waits until the server has let its connections end.

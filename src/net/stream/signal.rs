@@ -91,7 +91,7 @@ impl SignalEndpoint {
         clock: Clock,
     ) -> Result<Self> {
         if !served.is_open() {
-            return Err(Error::new(Code::ModelNotReady, "an instance of the model has ended"));
+            return Err(Error::new(Code::ModelNotReady, "an instance of the model has ended or hangs"));
         }
         let framer = source.framer(&stream)?;
         let window_encoding = source.window_encoding(&stream);

@@ -79,6 +79,7 @@ impl Talk {
             output: None,
             file: ModelFile::default(),
             producers: vec![producer],
+            feeds: vec![],
             sequences: None,
             streams: Some(Arc::clone(&streams)),
             metrics: metrics.model("echo", "1"),
