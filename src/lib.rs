@@ -19,11 +19,12 @@
 //!
 //! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`], [`metrics`] and [`checksum`]. Beside the
 //! path, [`fetch`] brings ONNX Runtime and the bundled models, [`specialise`] makes models simpler whose inputs are
-//! partly fixed, and [`check`] tries a device.
+//! partly fixed, [`check`] tries a device, and [`bench`] puts load on a server.
 //!
 //! `docs/ARCHITECTURE.md` follows one request through all of it, and lists what always holds.
 
 pub mod batcher;
+pub mod bench;
 pub mod check;
 pub mod checksum;
 pub mod cli;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod bench;
 mod device_check;
 mod health;
 mod keys;
@@ -37,6 +38,7 @@ enum Command {
     Models(models::Models),
     /// Try a device: the checks that it must pass, how fast it copies, and how fast it runs the models
     DeviceCheck(device_check::DeviceCheck),
+    Bench(Box<bench::Bench>),
     /// Make keys for the access file
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Models(models) => models.run(),
         Command::DeviceCheck(check) => check.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Keys(keys) => keys.run(),
         Command::Health(health) => health.run(),
     };

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
     (
         "cli",
-        "check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor",
+        "bench check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor",
     ),
     // It drives what the registry joins, on a device of its own.
     ("check", "batcher clock device engine error lane metrics queue registry reply signal streams tensor"),
@@ -38,6 +38,8 @@ const MAY_USE: &[(&str, &str)] = &[
     ("config", ""),
     ("specialise", "checksum engine tensor"),
     ("fetch", "checksum"),
+    // A client: it knows the protocol from the outside.
+    ("bench", "clock error protocol signal tensor"),
     ("metrics", "error"),
     ("tensor", "error signal"),
     ("clock", ""),
@@ -52,7 +54,7 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("hyper", "net"),
     ("hyper_util", "net"),
     ("http_body_util", "net"),
-    ("tokio_rustls", "net cli"),
+    ("tokio_rustls", "net cli bench"),
     ("subtle", "net"),
     ("metrics", "metrics"),
     ("metrics_exporter_prometheus", "metrics"),
@@ -61,6 +63,11 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("libloading", "device"),
     ("nvml_wrapper", "device"),
     ("clap", "cli config"),
+    ("fastrand", "bench"),
+    ("hdrhistogram", "bench"),
+    ("hound", "bench"),
+    ("rustix", "bench"),
+    ("rustls_platform_verifier", "bench"),
     ("ureq", "fetch"),
     ("zip", "fetch"),
 ];
