@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::judge::{IDS, Judge, Naming, Said};
 use super::schedule::Schedule;
 use super::script::{Answering, Script};
-use super::tally::Tally;
+use super::tally::{Tally, WRONG_VALUE};
 use crate::clock::Time;
 
 /// Bytes that wait for the socket before no more are made.
@@ -138,7 +138,7 @@ impl Exchange {
                 Some(owed) => {
                     tally.wrong_values += 1;
                     tally.show("another value than the reference's", answer.json);
-                    tally.failure("wrong_value", owed.scheduled, now, answer.json);
+                    tally.failure(WRONG_VALUE, owed.scheduled, now, answer.json);
                 }
             },
         }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
+use super::report::round;
 use super::socket::Dialer;
 use super::tally::Span;
 use super::{Failure, cpu};
@@ -100,11 +101,11 @@ impl ServerReport {
         let seconds = (after.at - before.at).as_secs_f64();
         let used = before.cpu.zip(after.cpu).map(|(before, after)| after - before);
         Self {
-            batch_size: mean(before.batches, after.batches),
-            queue_ms: mean(before.queue, after.queue).map(|mean| mean * 1e3),
-            run_ms: mean(before.run, after.run).map(|mean| mean * 1e3),
-            cpu: used.filter(|_| seconds > 0.0).map(|used| used / seconds),
-            cpu_per_answer_us: used.filter(|_| answers > 0).map(|used| used * 1e6 / answers as f64),
+            batch_size: mean(before.batches, after.batches).map(round),
+            queue_ms: mean(before.queue, after.queue).map(|mean| round(mean * 1e3)),
+            run_ms: mean(before.run, after.run).map(|mean| round(mean * 1e3)),
+            cpu: used.filter(|_| seconds > 0.0).map(|used| round(used / seconds)),
+            cpu_per_answer_us: used.filter(|_| answers > 0).map(|used| round(used * 1e6 / answers as f64)),
         }
     }
 }
@@ -195,7 +196,8 @@ mod tests {
         };
         let (before, after) = (reading(1, 10.0, 10.0, Some(1.0)), reading(3, 50.0, 20.0, Some(2.0)));
         let told = ServerReport::between(&before, &after, 1000);
-        expect![[r#"{"batch_size":4.0,"run_ms":1.0,"cpu":0.5,"cpu_per_answer_us":1000.0}"#]].assert_eq(&serde_json::to_string(&told).unwrap());
+        expect![[r#"{"batch_size":4.0,"run_ms":1.0,"cpu":0.5,"cpu_per_answer_us":1000.0}"#]]
+            .assert_eq(&serde_json::to_string(&told).unwrap());
         let silent = ServerReport::between(&Reading::default(), &Reading::default(), 0);
         expect!["{}"].assert_eq(&serde_json::to_string(&silent).unwrap());
     }

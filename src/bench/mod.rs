@@ -12,7 +12,9 @@ mod http;
 mod judge;
 mod meter;
 mod pacer;
+mod page;
 mod plan;
+mod plot;
 mod prepare;
 mod progress;
 mod reference;
@@ -34,6 +36,7 @@ mod worker;
 
 use std::sync::Arc;
 
+pub use page::page;
 pub use plan::{
     Address, Check, Form, Goal, Load, Metering, Pace, Payload, Plan, Reference, Sought, Target, Times, Trust,
 };
@@ -80,9 +83,4 @@ pub async fn run(
     }
     report.search = steps.found();
     Ok(report)
-}
-
-/// The page of a report, with an earlier one laid over it.
-pub fn page(_report: &Report, _earlier: Option<&Report>) -> String {
-    String::new()
 }

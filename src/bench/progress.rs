@@ -16,6 +16,11 @@ pub struct Progress<'a> {
 }
 
 impl Progress<'_> {
+    /// Whether nothing more is due, and only answers are waited for.
+    pub fn is_over(&self) -> bool {
+        self.now >= self.span.until
+    }
+
     pub fn line(&self) -> String {
         let label = self.load.label();
         if self.now < self.span.from {
@@ -23,7 +28,7 @@ impl Progress<'_> {
         }
         let failures = self.tally.failures() + self.tally.wrong();
         let failures = if failures == 0 { String::new() } else { format!(", {failures} FAILURES") };
-        if self.now >= self.span.until {
+        if self.is_over() {
             return format!("{label}: waiting for the last answers{failures}");
         }
         // The second that is going on is not full yet.

@@ -12,7 +12,7 @@ use super::Failure;
 use super::meter::{Reading, ServerReport};
 use super::plan::{Goal, Load, Plan, Sought};
 use super::step::Outcome;
-use super::tally::Tally;
+use super::tally::{Tally, WRONG_VALUE};
 use crate::clock::Clock;
 
 /// What a result calls itself; a change that readers notice has another number.
@@ -236,13 +236,13 @@ impl Step {
                 wrong_values: tally.wrong_values,
                 strange: tally.strange,
             },
-            rate: tally.in_time as f64 / length.max(1e-9),
+            rate: round(tally.in_time as f64 / length.max(1e-9)),
             sent_bytes: tally.sent_bytes,
             received_bytes: tally.received_bytes,
             latency_ms: Latency::of(&tally.latency, true),
             sought_ms: goal.map(|goal| tally.latency.value_at_quantile(goal.quantile) as f64 / 1000.0),
             lateness_ms: Latency::of(&tally.lateness, false),
-            client: ClientReport { busy: busy.clone() },
+            client: ClientReport { busy: busy.iter().copied().map(round).collect() },
             server: match &readings[..] {
                 [first, .., last] => ServerReport::between(first, last, tally.in_time),
                 _ => ServerReport::default(),
@@ -265,29 +265,36 @@ impl Step {
     pub fn complaint(&self) -> Option<String> {
         let Requests { scheduled, lost, unsent, out_of_order, wrong_values, strange, .. } = self.requests;
         let mut told = Vec::new();
+        let reasons = |counts: &BTreeMap<String, u64>| {
+            let reasons = counts.iter().filter(|(code, _)| *code != WRONG_VALUE);
+            reasons.map(|(code, count)| format!("{count} {code}")).collect::<Vec<_>>().join(", ")
+        };
         let Connections { refused, broken, .. } = &self.connections;
-        for (what, counts) in [("were refused", refused), ("ended early", broken)] {
-            let reasons: Vec<_> = counts.iter().map(|(code, count)| format!("{count} {code}")).collect();
+        for (what, counts) in [
+            ("connections refused", refused),
+            ("connections that ended early", broken),
+            ("errors", &self.requests.failed),
+        ] {
+            let reasons = reasons(counts);
             if !reasons.is_empty() {
-                told.push(format!("connections {what} ({})", reasons.join(", ")));
+                told.push(format!("{what}: {reasons}"));
             }
         }
         if scheduled == 0 {
             told.push("nothing was asked".to_owned());
         }
-        for (code, count) in self.requests.failed.iter().filter(|(code, _)| *code != "wrong_value") {
-            told.push(format!("{count} answers were the error {code}"));
-        }
         if lost > 0 {
-            told.push(format!("{lost} answers did not come in time ({unsent} requests were never sent)"));
+            told.push(format!(
+                "answers that did not come in time: {lost} ({unsent} of their requests were never sent)"
+            ));
         }
         for (count, what) in [
-            (out_of_order, "came out of order"),
-            (wrong_values, "had a wrong value"),
-            (strange, "belonged to no request"),
+            (out_of_order, "answers out of order"),
+            (wrong_values, "answers with a wrong value"),
+            (strange, "answers to nothing that was asked"),
         ] {
             if count > 0 {
-                told.push(format!("{count} answers {what}"));
+                told.push(format!("{what}: {count}"));
             }
         }
         (!told.is_empty()).then(|| told.join("; "))
@@ -336,8 +343,8 @@ impl Latency {
     }
 }
 
-/// To six digits behind the point.
-fn round(value: f64) -> f64 {
+/// To six digits behind the point: as many as mean something, and are read again as they were written.
+pub fn round(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 

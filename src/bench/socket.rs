@@ -39,7 +39,8 @@ pub struct Refusal {
 /// Opens connections to one server.
 #[derive(Clone)]
 pub struct Dialer {
-    address: SocketAddr,
+    /// Those of the name; the first one that takes a connection is asked.
+    addresses: Vec<SocketAddr>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     /// The lines that all requests have, with their ends.
     headers: String,
@@ -49,8 +50,7 @@ impl Dialer {
     pub async fn new(address: &Address) -> Result<Self, Failure> {
         let Address { host, port, trust, headers } = address;
         let unknown = |error: io::Error| format!("{host}:{port} has no address: {error}");
-        let mut found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(unknown)?;
-        let resolved = found.next().ok_or_else(|| format!("{host}:{port} has no address"))?;
+        let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(unknown)?;
         let tls = match trust {
             Some(trust) => {
                 let connector = TlsConnector::from(Arc::new(tls::config(trust)?));
@@ -66,7 +66,7 @@ impl Dialer {
             }
             lines += &format!("{header}\r\n");
         }
-        Ok(Self { address: resolved, tls, headers: lines })
+        Ok(Self { addresses: found.collect(), tls, headers: lines })
     }
 
     pub fn headers(&self) -> &str {
@@ -75,7 +75,7 @@ impl Dialer {
 
     pub async fn connect(&self) -> Result<Socket, Refusal> {
         let connecting = async {
-            let socket = TcpStream::connect(self.address).await?;
+            let socket = TcpStream::connect(&self.addresses[..]).await?;
             socket.set_nodelay(true)?;
             Ok::<_, io::Error>(match &self.tls {
                 Some((connector, name)) => {
@@ -86,8 +86,8 @@ impl Dialer {
         };
         let refused = |why: String| Refusal { code: "connect_failed".into(), why };
         match tokio::time::timeout(PATIENCE, connecting).await {
-            Ok(connected) => connected.map_err(|error| refused(format!("{}: {error}", self.address))),
-            Err(_) => Err(refused(format!("{} takes no connection", self.address))),
+            Ok(connected) => connected.map_err(|error| refused(format!("{:?}: {error}", self.addresses))),
+            Err(_) => Err(refused(format!("{:?} takes no connection", self.addresses))),
         }
     }
 

@@ -24,6 +24,9 @@ impl Span {
     }
 }
 
+/// The code of an answer whose value is not the reference's.
+pub const WRONG_VALUE: &str = "wrong_value";
+
 /// Error codes that are told apart; a server that invents more is counted as one.
 const CODES: usize = 64;
 /// Seconds that have a line of their own: a day.

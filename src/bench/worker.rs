@@ -126,6 +126,8 @@ impl Part {
         else {
             return;
         };
+        // Not before, or a closed loop would begin with what belongs to no span.
+        let _ = std::future::poll_fn(|cx| self.alarm.poll_until(start, cx)).await;
         let span = self.times.span(start);
         let end = span.until + self.times.drain;
         let (schedule, depth) = self.schedule(start, span);
