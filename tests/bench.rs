@@ -266,6 +266,11 @@ fn a_result_is_a_page_that_needs_nothing_and_json_that_can_be_read_again() {
     let again = read_report(&file).unwrap();
     assert_eq!(again, report);
 
+    let told = include_str!("../docs/BENCH.md");
+    for key in keys(&serde_json::to_value(&report).unwrap()) {
+        assert!(told.contains(&format!("`{key}`")), "docs/BENCH.md does not explain {key}");
+    }
+
     let page = page(&report, Some(&again));
     for loads in ["http:", "https:", "src=", "href=", "url(", "@import", "<script"] {
         assert!(!page.contains(loads), "the page loads something: {loads}");
@@ -287,6 +292,17 @@ fn a_result_is_a_page_that_needs_nothing_and_json_that_can_be_read_again() {
 
     std::fs::write(&file, "{}").unwrap();
     assert!(read_report(&file).is_err());
+}
+
+/// The names of all members.
+fn keys(value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::Object(members) => {
+            members.iter().flat_map(|(key, value)| [vec![key.clone()], keys(value)].concat()).collect()
+        }
+        serde_json::Value::Array(values) => values.iter().flat_map(keys).collect(),
+        _ => vec![],
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ const GPU: &str = include_str!("../docs/GPU.md");
 const ARCHITECTURE: &str = include_str!("../docs/ARCHITECTURE.md");
 const STREAMS: &str = include_str!("../docs/STREAMS.md");
 const CONTAINERS: &str = include_str!("../docs/CONTAINERS.md");
+const BENCH: &str = include_str!("../docs/BENCH.md");
 const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
 
 /// The cells of a table's rows whose first cell is code.
@@ -178,6 +179,7 @@ fn links_and_paths_lead_somewhere() {
         ("docs/ARCHITECTURE.md", ARCHITECTURE),
         ("docs/GPU.md", GPU),
         ("docs/OPERATIONS.md", OPERATIONS),
+        ("docs/BENCH.md", BENCH),
     ] {
         let folder = root.join(file).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

@@ -5,8 +5,8 @@ use super::report::{Report, SecondReport, Step};
 use super::table::ms;
 
 const STYLE: &str = include_str!("page.css");
-/// Steps whose percentiles are drawn into one plot.
-const COLOURS: [&str; 4] = ["a", "b", "c", "d"];
+/// Classes of the style; steps beyond begin again.
+const COLOURS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 /// The page of a report, with an earlier one laid over it.
 pub fn page(report: &Report, earlier: Option<&Report>) -> String {
@@ -114,7 +114,12 @@ fn row(step: &Step, what: &str) -> String {
 fn line(label: &str, colour: usize, old: bool, points: Vec<(f64, f64)>) -> Line {
     let class = COLOURS.get(colour % COLOURS.len()).copied().unwrap_or_default();
     let class = if old { format!("{class} old") } else { class.to_owned() };
-    let label = if old { format!("{label}, earlier") } else { label.to_owned() };
+    let label = match (label, old) {
+        ("", true) => "earlier".to_owned(),
+        ("", false) => "now".to_owned(),
+        (label, true) => format!("{label}, earlier"),
+        (label, false) => label.to_owned(),
+    };
     Line { label, class, points, marks: Vec::new() }
 }
 
@@ -133,7 +138,7 @@ fn both<'a>(
 /// Latency by percentile, on an axis on which each further nine has as much room.
 fn percentiles(report: &Report, earlier: Option<&Report>) -> String {
     let nines = |quantile: f64| -(1.0 - quantile).max(1e-7).log10();
-    let ticks = ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"];
+    let ticks = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"];
     let curve = |step: &Step| -> Vec<(f64, f64)> {
         let points = step.latency_ms.curve.iter().filter(|(quantile, _)| *quantile < 1.0);
         points.map(|(quantile, value)| (nines(*quantile), *value)).collect()
@@ -163,11 +168,9 @@ fn over_steps(report: &Report, earlier: Option<&Report>) -> String {
     let runs = [(false, Some(report)), (true, earlier)];
     let lines = runs.into_iter().filter_map(|(old, run)| Some((old, run?))).flat_map(|(old, run)| {
         quantiles.iter().enumerate().map(move |(colour, (name, value))| {
-            let mut steps: Vec<_> = run.steps.iter().collect();
-            steps.sort_by(|one, other| one.rate.total_cmp(&other.rate));
-            let mut line =
-                line(name, colour, old, steps.iter().map(|step| (step.rate, value(step))).collect());
-            line.marks = steps.iter().map(|step| step.label.clone()).collect();
+            let points = run.steps.iter().map(|step| (step.rate, value(step))).collect();
+            let mut line = line(name, colour, old, points);
+            line.marks = run.steps.iter().map(|step| step.label.clone()).collect();
             line
         })
     });

@@ -78,6 +78,7 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     pub connections: usize,
+    #[serde(flatten)]
     pub pace: Pace,
 }
 

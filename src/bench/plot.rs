@@ -8,7 +8,7 @@ use std::fmt::Write;
 #[derive(Debug, Clone, Default)]
 pub struct Line {
     pub label: String,
-    /// The style's class: `a` to `d`, and `old` besides for an earlier run.
+    /// The style's class: `a` to `h`, and `old` besides for an earlier run.
     pub class: String,
     pub points: Vec<(f64, f64)>,
     /// Dots where it was measured, with these words.
@@ -36,9 +36,9 @@ pub struct Plot {
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 32.0;
 const TOP: f64 = 16.0;
-const BOTTOM: f64 = 46.0;
+const BOTTOM: f64 = 50.0;
 
 /// One axis: what it covers, and where its ticks are.
 struct Axis {
@@ -205,12 +205,24 @@ mod tests {
 
     #[test]
     fn ticks_are_round() {
-        check(&Scale::Linear, &[1.0, 43.0], expect!["0 at 0.00, 10 at 0.20, 20 at 0.40, 30 at 0.60, 40 at 0.80, 50 at 1.00"]);
+        check(
+            &Scale::Linear,
+            &[1.0, 43.0],
+            expect!["0 at 0.00, 10 at 0.20, 20 at 0.40, 30 at 0.60, 40 at 0.80, 50 at 1.00"],
+        );
         check(&Scale::Linear, &[0.0], expect!["0 at 0.00, 0 at 1.00"]);
         check(&Scale::Linear, &[123_456.0], expect!["0 at 0.00, 50k at 0.33, 100k at 0.67, 150k at 1.00"]);
-        check(&Scale::Log, &[0.3, 270.0], expect!["0.1 at 0.00, 1 at 0.25, 10 at 0.50, 100 at 0.75, 1000 at 1.00"]);
+        check(
+            &Scale::Log,
+            &[0.3, 270.0],
+            expect!["0.1 at 0.00, 1 at 0.25, 10 at 0.50, 100 at 0.75, 1000 at 1.00"],
+        );
         check(&Scale::Log, &[0.0, 5.0], expect!["1 at 0.00, 10 at 1.00"]);
-        check(&Scale::Fixed(vec![(0.0, "p50".into()), (2.0, "p99".into())]), &[1.0], expect!["p50 at 0.00, p99 at 1.00"]);
+        check(
+            &Scale::Fixed(vec![(0.0, "p50".into()), (2.0, "p99".into())]),
+            &[1.0],
+            expect!["p50 at 0.00, p99 at 1.00"],
+        );
     }
 
     #[test]
@@ -230,7 +242,7 @@ mod tests {
         let axis = |name: &str| (name.to_owned(), Scale::Linear);
         let plot = Plot { title: "t".into(), x: axis("x"), y: axis("y"), lines: vec![line] };
         let figure = plot.figure();
-        assert!(figure.contains("d=\"M64.0 254.0L704.0 16.0\""), "{figure}");
+        assert!(figure.contains("d=\"M64.0 250.0L688.0 16.0\""), "{figure}");
         assert!(figure.contains("a &lt; b") && figure.contains("the &quot;last&quot;"), "{figure}");
         assert_eq!(Plot { lines: vec![], ..plot }.figure(), "");
     }
