@@ -165,6 +165,14 @@ fn large_answers_come_in_fragments_and_are_compared() {
 }
 
 #[test]
+fn messages_of_a_stream_are_compared_whatever_their_seq() {
+    let (server, _folder) = real(RawSettings::default());
+    let check = Check { reference: Reference::Now, tolerance: 0.0 };
+    let report = run(&Plan { check, ..plan(server.address, "poison", Target::Stream) }).unwrap();
+    assert_eq!(report.complaint(), None);
+}
+
+#[test]
 fn tls_and_keys_are_understood() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::make();

@@ -133,6 +133,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<'_, S> {
                 Poll::Ready(_) => continue,
                 Poll::Pending => {}
             }
+            if exchange.is_held_back() && exchange.has_room(self.out.bytes.len()) {
+                continue;
+            }
             let wake = exchange.wake().map_or(end, |wake| wake.min(end));
             if self.alarm.poll_until(wake, cx)?.is_pending() {
                 return Poll::Pending;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::judge::{IDS, Judge, Naming, Said};
+use super::judge::{IDS, Judge, Said};
 use super::schedule::Schedule;
 use super::script::{Answering, Script};
 use super::tally::{Tally, WRONG_VALUE};
@@ -74,7 +74,7 @@ impl Exchange {
     /// Appends what is due to what the socket has not taken yet.
     pub fn send_due(&mut self, now: Time, out: &mut Vec<u8>, tally: &mut Tally) {
         loop {
-            let room = self.in_flight() < self.depth && out.len() < MOST_UNSENT;
+            let room = self.has_room(out.len());
             if room && self.full {
                 self.room_since = now;
             }
@@ -106,9 +106,19 @@ impl Exchange {
         self.owed.len() + self.overtaken.len()
     }
 
-    /// The next time at which something is due that can be sent then.
+    /// Whether more could be sent, with so many bytes that wait for the socket.
+    pub fn has_room(&self, unsent: usize) -> bool {
+        self.in_flight() < self.depth && unsent < MOST_UNSENT
+    }
+
+    /// Whether something may be due that could not be sent for want of room.
+    pub fn is_held_back(&self) -> bool {
+        self.full
+    }
+
+    /// The next time at which something is due; where there is no room, an answer or the socket has to come first.
     pub fn wake(&self) -> Option<Time> {
-        self.schedule.next().filter(|_| self.in_flight() < self.depth)
+        self.schedule.next().filter(|_| !self.full)
     }
 
     /// Whether all has been sent and answered.
@@ -129,7 +139,9 @@ impl Exchange {
             Said::Unreadable => {
                 tally.strange += 1;
                 tally.show("not an answer", answer.json);
-                self.take(None, tally);
+                if let Some(owed) = self.take(None, tally) {
+                    tally.failure("unreadable", owed.scheduled, now, answer.json);
+                }
             }
             Said::Failed(code, number) => self.fail(code, number, now, answer, tally),
             Said::Result(number) => match self.take(Some(number), tally) {
@@ -158,7 +170,7 @@ impl Exchange {
 
     fn is_right(&mut self, owed: &Owed, answer: &Answer<'_>) -> bool {
         let Some(references) = &self.script.references else { return true };
-        let id = if self.script.naming == Naming::Id { self.judge.find_id(answer.json) } else { None };
+        let id = self.judge.find_number(answer.json);
         let index = match self.script.answering {
             Answering::Each => Some(owed.message),
             Answering::Windows(_) => usize::try_from(owed.number).ok(),

@@ -16,6 +16,9 @@ pub const ID_DIGITS: usize = 8;
 /// Ids begin anew behind this.
 pub const IDS: u64 = 100_000_000;
 
+/// How a stream's result begins; its `seq` follows.
+const RESULT: &[u8] = br#"{"type":"result","seq":"#;
+
 /// What an answer says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said<'a> {
@@ -65,8 +68,15 @@ impl Judge {
         }
     }
 
-    /// Where the digits of the id stand.
-    pub fn find_id(&mut self, json: &[u8]) -> Option<Range<usize>> {
+    /// Where the digits stand that tell whose an answer is.
+    pub fn find_number(&mut self, json: &[u8]) -> Option<Range<usize>> {
+        match self.naming {
+            Naming::Id => self.find_id(json),
+            Naming::Seq => json.starts_with(RESULT).then(|| RESULT.len()..RESULT.len() + digits(json)),
+        }
+    }
+
+    fn find_id(&mut self, json: &[u8]) -> Option<Range<usize>> {
         const KEY: &[u8] = br#""id":""#;
         let there = json.get(self.hint..).is_some_and(|rest| rest.starts_with(KEY));
         let at = if there { self.hint } else { find(json, KEY)? };
@@ -77,11 +87,16 @@ impl Judge {
     }
 }
 
+/// How many digits the `seq` of a stream's result has.
+fn digits(json: &[u8]) -> usize {
+    let rest = json.get(RESULT.len()..).unwrap_or_default();
+    rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len())
+}
+
 /// The answers of `/stream`, whose first member is their type.
 fn read_stream(json: &[u8]) -> Said<'_> {
-    if let Some(rest) = json.strip_prefix(br#"{"type":"result","seq":"#) {
-        let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
-        return match number(rest.get(..digits).unwrap_or_default()) {
+    if json.starts_with(RESULT) {
+        return match number(json.get(RESULT.len()..RESULT.len() + digits(json)).unwrap_or_default()) {
             Some(number) => Said::Result(number),
             None => Said::Unreadable,
         };
@@ -175,6 +190,17 @@ mod tests {
         check(Naming::Seq, r#"{"type":"going_away","time_left_ms":1}"#, expect!["Unasked"]);
         check(Naming::Seq, r#"{"type":"session.created"}"#, expect!["Unasked"]);
         check(Naming::Seq, "hello", expect!["Unreadable"]);
+    }
+
+    #[test]
+    fn the_digits_are_found_that_differ_from_answer_to_answer() {
+        let found = |naming, json: &str| {
+            let range = Judge::new(naming).find_number(json.as_bytes());
+            range.map(|range| json[range].to_owned())
+        };
+        assert_eq!(found(Naming::Id, r#"{"id":"0042"}"#).as_deref(), Some("0042"));
+        assert_eq!(found(Naming::Seq, r#"{"type":"result","seq":42}"#).as_deref(), Some("42"));
+        assert_eq!(found(Naming::Seq, r#"{"type":"flushed"}"#), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::exchange::Answer;
 use super::frame::{self, Fragments, Frame, Incoming};
 use super::http::Reply;
-use super::judge::{Naming, Said};
+use super::judge::Said;
 use super::reference::Recorded;
 use super::script::{Answering, Script};
 use super::socket::{Dialer, Socket};
@@ -142,7 +142,7 @@ impl Talk {
                     }
                 }
                 heard += 1;
-                let id = if script.naming == Naming::Id { judge.find_id(&answer.json) } else { None };
+                let id = judge.find_number(&answer.json);
                 recorded.push(Recorded::of(&answer.json, &answer.data, id));
             }
         }

@@ -150,6 +150,28 @@ fn what_is_not_answered_or_not_sent_is_lost() {
     ]);
 }
 
+/// A socket that takes nothing holds the client back, and time alone changes nothing about that.
+#[test]
+fn what_a_socket_does_not_take_is_not_made() {
+    let mut stage = Stage::open(usize::MAX);
+    let mut out = vec![0; 1 << 20];
+    stage.exchange.send_due(ms(500), &mut out, &mut stage.tally);
+    assert_eq!((out.len(), stage.exchange.in_flight(), stage.exchange.wake()), (1 << 20, 0, None));
+    assert!(stage.exchange.is_held_back() && stage.exchange.has_room(0));
+    // Once it does, all of it is due, and the client was not late.
+    stage.send(600);
+    assert_eq!((stage.sent.len(), stage.exchange.wake()), (601, Some(ms(601))));
+    assert_eq!(stage.tally.lateness.max(), 1);
+}
+
+#[test]
+fn what_looks_like_no_answer_takes_the_place_of_one() {
+    let mut stage = Stage::closed(2);
+    stage.send(0).say(1, "hello").answer(1, 1).finish(2000).check(expect![[
+        r#"2 requests: 1 right, {"unreadable": 1}, 0 lost (0 unsent); 0 out of order, 0 wrong, 1 strange; p50 1 ms, p99 1 ms"#
+    ]]);
+}
+
 #[test]
 fn answers_that_change_places_are_seen() {
     let mut stage = Stage::closed(4);
