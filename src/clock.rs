@@ -69,6 +69,12 @@ impl Clock {
         since.map_or(0, |since| since.as_secs())
     }
 
+    /// CPU time that all threads of this process have taken together.
+    pub fn cpu(&self) -> Duration {
+        let taken = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::try_from(taken).unwrap_or_default()
+    }
+
     /// The moment as the standard library's waiting functions want it.
     pub fn instant(&self, time: Time) -> std::time::Instant {
         let far = Duration::from_secs(86_400 * 365);

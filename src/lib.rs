@@ -19,7 +19,8 @@
 //!
 //! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`], [`metrics`] and [`checksum`]. Beside the
 //! path, [`fetch`] brings ONNX Runtime and the bundled models, [`specialise`] makes models simpler whose inputs are
-//! partly fixed, [`check`] tries a device, and [`bench`] puts load on a server.
+//! partly fixed, [`check`] tries a device, [`bench`] puts load on a server, and [`tune`] finds how a model had best
+//! be run.
 //!
 //! `docs/ARCHITECTURE.md` follows one request through all of it, and lists what always holds.
 
@@ -45,3 +46,4 @@ pub mod signal;
 pub mod specialise;
 pub mod streams;
 pub mod tensor;
+pub mod tune;

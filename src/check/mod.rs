@@ -3,6 +3,7 @@
 //! A check runs a model that only copies its inputs, and compares what comes out with loops that are written out in the
 //! check itself. All it does follows from a seed.
 
+mod batch;
 mod encodings;
 mod flights;
 mod gather;
@@ -12,13 +13,16 @@ mod memory;
 mod model;
 mod random;
 mod state;
+mod timing;
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::device::cuda::Gpu;
+pub use batch::{Batch, fix};
 use random::Random;
+pub use timing::{Effort, Samples, Times, Watch, sample};
 
 /// What is checked.
 #[derive(Clone)]

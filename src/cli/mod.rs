@@ -13,6 +13,7 @@ mod models;
 mod runtime;
 mod serve;
 mod specialise;
+mod tune;
 mod unverified;
 
 use std::process::ExitCode;

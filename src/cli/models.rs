@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::specialise::{self, Specialise};
+use super::tune::Tune;
 use super::{Failure, runtime};
 use crate::config::RawSettings;
 use crate::engine::{Graph, Port};
 use crate::fetch::{self, Choice};
-use crate::registry::{self, derive};
+use crate::registry::{self, Opened, Origin, Profile, Profiled, derive};
 use crate::tensor::{Signature, TensorSpec};
 
 #[derive(Subcommand)]
@@ -22,6 +23,8 @@ pub enum Models {
     Inspect(Inspect),
     /// Make a simpler model of what model.toml fixes, to be served in place of the original
     Specialise(Specialise),
+    /// Measure a model on this machine, and recommend batch size, instances and threads
+    Tune(Box<Tune>),
 }
 
 #[derive(Args)]
@@ -59,6 +62,7 @@ impl Models {
             Self::List(repository) => repository.list(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Specialise(specialise) => specialise.run(),
+            Self::Tune(tune) => tune.run(),
         }
     }
 }
@@ -113,8 +117,25 @@ impl Inspect {
             println!("{} version {version}", self.model);
             let model = registry::open_original(&runtime, &folder, version, &file)?;
             show(model.graph(), &file)?;
+            let Opened { model: served, .. } = registry::open(&runtime, &folder, version, &file)?;
+            show_profile(&Profile::find(served.path(), runtime.build()), &file);
         }
         Ok(())
+    }
+}
+
+/// What `thalweg models tune` has kept.
+fn show_profile(profiled: &Profiled, file: &registry::file::ModelFile) {
+    let profile = match profiled {
+        Profiled::Nothing => return,
+        Profiled::Stale(why) => return println!("its profile does not hold: {why}"),
+        Profiled::Holds(profile) => profile,
+    };
+    let Origin { cpu, cpus, .. } = &profile.origin;
+    let (instances, threads) = (file.instances(), file.parameters.intra_op_thread_count);
+    println!("measured on {cpu}, {cpus} CPU(s), with {instances} instance(s) of {threads} thread(s)");
+    for (rows, time) in profile.expected(instances, threads) {
+        println!("  {rows:>5} rows {:>12.1} µs", time.as_secs_f64() * 1e6);
     }
 }
 

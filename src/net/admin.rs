@@ -1,6 +1,7 @@
 //! What the server tells of itself and its models.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -35,7 +36,6 @@ pub fn model_config(served: &Served) -> Value {
     let batches = served.signature.max_batch_size > 0;
     let tensors =
         |specs: &[TensorSpec]| -> Vec<_> { specs.iter().map(|spec| tensor_config(spec, batches)).collect() };
-    let count: usize = file.instance_group.iter().map(|group| group.count).sum();
     json!({
         "name": served.name,
         "platform": "onnxruntime_onnx",
@@ -43,7 +43,7 @@ pub fn model_config(served: &Served) -> Value {
         "max_batch_size": served.signature.max_batch_size,
         "input": tensors(&served.signature.inputs),
         "output": tensors(&served.signature.outputs),
-        "instance_group": [{ "kind": "KIND_CPU", "count": count.max(1) }],
+        "instance_group": [{ "kind": "KIND_CPU", "count": file.instances() }],
         "dynamic_batching": {
             "preferred_batch_size": batching.preferred_batch_size,
             "max_queue_delay_microseconds": batching.max_queue_delay_microseconds,
@@ -80,10 +80,9 @@ pub fn model_stats(served: &Arc<Served>) -> Value {
     let stats = served.metrics.statistics();
     let duration = |(count, ns): (u64, u64)| json!({ "count": count, "ns": ns });
     let batches = stats.batches.iter().map(|(size, (count, time))| {
-        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        json!({ "batch_size": size, "compute_infer": { "count": count, "ns": ns } })
+        json!({ "batch_size": size, "compute_infer": { "count": count, "ns": nanos(*time) } })
     });
-    json!({ "model_stats": [{
+    let mut told = json!({ "model_stats": [{
         "name": served.name,
         "version": served.version_text,
         "inference_count": stats.rows,
@@ -97,5 +96,16 @@ pub fn model_stats(served: &Arc<Served>) -> Value {
             "compute_output": duration(stats.scatter),
         },
         "batch_stats": batches.collect::<Vec<_>>(),
-    }]})
+    }]});
+    // What `batch_stats` would be if nothing else were on the machine.
+    let expected = served.expected().map(|(size, time)| json!({ "batch_size": size, "ns": nanos(time) }));
+    let expected: Vec<_> = expected.collect();
+    if !expected.is_empty() {
+        told["model_stats"][0]["batch_profile"] = expected.into();
+    }
+    told
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

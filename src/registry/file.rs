@@ -345,6 +345,11 @@ fn three() -> usize {
 }
 
 impl ModelFile {
+    /// Its instances, on each GPU if it is on GPUs.
+    pub fn instances(&self) -> usize {
+        self.instance_group.iter().map(|group| group.count).sum::<usize>().max(1)
+    }
+
     /// The batch axis that is given of an input.
     pub fn input_axis(&self, name: &str) -> Option<BatchAxis> {
         self.inputs.get(name)?.batch_axis

@@ -9,12 +9,12 @@ use super::file::{ModelFile, VersionPolicy};
 use super::gpus::{Gpus, Home};
 use super::instance::Blueprint;
 use super::{
-    FieldError, ModelConfigError, Opened, Registry, RegistryError, Served, Stream, Telling, Versions, derive,
-    open, state,
+    FieldError, ModelConfigError, Opened, Profile, Profiled, Registry, RegistryError, Served, Stream,
+    Telling, Versions, derive, open, state,
 };
 use crate::batcher::Policy;
 use crate::clock::Clock;
-use crate::engine::onnx::OnnxRuntime;
+use crate::engine::onnx::{OnnxModel, OnnxRuntime};
 use crate::lane::Feed;
 use crate::metrics::Metrics;
 use crate::queue::{self, Memory, Places};
@@ -158,6 +158,7 @@ impl Loader {
 
         let Opened { model, file: of_model, found } = open(&self.runtime, folder, version, file)?;
         tell(name, version, file, &found);
+        let profile = profile(name, version, &self.runtime, &model);
         let mut derived = derive(model.graph(), &of_model).map_err(wrong)?;
         if let Some(sequences) = &file.sequence_batching {
             state::read_initial(&mut derived.model.states, sequences, folder).map_err(wrong)?;
@@ -228,7 +229,25 @@ impl Loader {
             streams,
             sequences,
             metrics,
+            profile,
         })
+    }
+}
+
+/// What was measured of the file that is served.
+fn profile(model: &str, version: u64, runtime: &OnnxRuntime, onnx: &OnnxModel) -> Option<Profile> {
+    match Profile::find(onnx.path(), runtime.build()) {
+        Profiled::Holds(profile) => Some(profile),
+        Profiled::Nothing => None,
+        Profiled::Stale(why) => {
+            tracing::info!(
+                model,
+                version,
+                why,
+                "the profile is not used; `thalweg models tune` makes another"
+            );
+            None
+        }
     }
 }
 
@@ -254,7 +273,8 @@ fn tell(model: &str, version: u64, file: &ModelFile, found: &Found) {
     }
 }
 
-fn policy(file: &ModelFile, limit: usize) -> Result<Policy, FieldError> {
+/// When to run what; whatever it says of batches and instances that cannot be is an error.
+pub fn policy(file: &ModelFile, limit: usize) -> Result<Policy, FieldError> {
     let batching = &file.dynamic_batching;
     let field = |name: &str| format!("dynamic_batching.{name}");
     if let Some(size) = batching.preferred_batch_size.iter().find(|&&size| size == 0 || size > limit) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::file::ModelFile;
 use super::output::Telling;
+use super::profile::Profile;
 use super::stream::Stream;
 use crate::clock::Time;
 use crate::error::{Code, Error};
@@ -33,6 +34,8 @@ pub struct Served {
     /// The sequences that requests name, where the model keeps state.
     pub sequences: Option<Sequences<(Draft, Ticket)>>,
     pub metrics: Arc<ModelMetrics>,
+    /// What its runs were measured to take on this machine, if they were.
+    pub profile: Option<Profile>,
 }
 
 impl Served {
@@ -87,6 +90,13 @@ impl Served {
     /// Requests that wait.
     pub fn depth(&self) -> usize {
         self.producers.iter().map(Producer::depth).sum()
+    }
+
+    /// What batches are expected to take, by their size, in the instances that there are.
+    pub fn expected(&self) -> impl Iterator<Item = (usize, Duration)> {
+        let instances = self.file.instances();
+        let threads = self.file.parameters.intra_op_thread_count;
+        self.profile.iter().flat_map(move |profile| profile.expected(instances, threads))
     }
 
     /// The time-out of requests that name none.

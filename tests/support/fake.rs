@@ -143,6 +143,7 @@ impl Fake {
             streams: None,
             sequences: None,
             metrics,
+            profile: None,
         };
         Self { served, lane }
     }

@@ -16,16 +16,18 @@ const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
     (
         "cli",
-        "bench check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor",
+        "bench check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor tune",
     ),
     // It drives what the registry joins, on a device of its own.
     ("check", "batcher clock device engine error lane metrics queue registry reply signal streams tensor"),
+    // It times what it is handed, as the suite does, and edits text.
+    ("tune", "check"),
     ("net", "checksum clock config error metrics protocol queue registry reply signal streams tensor"),
     ("protocol", "error tensor"),
     // It wires each model's queue, lanes and device together.
     (
         "registry",
-        "batcher clock device engine error lane metrics queue reply signal specialise streams tensor",
+        "batcher checksum clock device engine error lane metrics queue reply signal specialise streams tensor",
     ),
     ("queue", "clock error reply streams tensor"),
     ("lane", "batcher clock device engine error metrics queue reply streams tensor"),
@@ -66,10 +68,11 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("fastrand", "bench"),
     ("hdrhistogram", "bench"),
     ("hound", "bench"),
-    ("rustix", "bench"),
+    ("rustix", "bench clock"),
     ("rustls_platform_verifier", "bench"),
     ("ureq", "fetch"),
     ("zip", "fetch"),
+    ("toml_edit", "tune"),
 ];
 
 /// Where there is `unsafe` code, and so a proof for each block.

@@ -4,15 +4,13 @@ use std::path::Path;
 
 use super::report::{Model, Run};
 use super::{DeviceCheck, Failure};
-use crate::check::{Target, measure};
+use crate::check::{self, Target, measure};
 use crate::clock::Clock;
 use crate::device::{Buckets, Cpu, Resident};
 use crate::engine::onnx::{OnnxModel, OnnxRuntime};
 use crate::engine::{Engine, Site};
 use crate::lane::{Cuda, Host, Pipeline, WarmUp};
-use crate::registry::file::ModelFile;
-use crate::registry::{Derived, Opened, Stream, derive, model_folders, open, read_model};
-use crate::tensor::{Dim, Signature};
+use crate::registry::{Derived, Opened, derive, model_folders, open, read_model};
 
 /// Larger batches are not timed.
 const LARGEST: usize = 64;
@@ -33,7 +31,7 @@ pub(super) fn run(
             let Opened { model, file, .. } = open(&runtime, &folder, version, &file)?;
             let derived = derive(model.graph(), &file);
             let mut derived = derived.map_err(|error| format!("{name}: {}: {}", error.field, error.why))?;
-            fix(&mut derived.model, &file);
+            check::fix(&mut derived.model, &file);
             let mut told = Model::new(&name, version);
             let graphs = file.optimization.cuda.graphs;
             if let Err(why) = one(&model, &derived, options, graphs, target, clock, &mut told) {
@@ -43,18 +41,6 @@ pub(super) fn run(
         }
     }
     Ok(models)
-}
-
-/// A window of a signal has one size, whatever the model could take.
-fn fix(signature: &mut Signature, file: &ModelFile) {
-    let stream = file.stream.as_ref().and_then(|stream| Stream::new(stream, signature).ok());
-    let (Some(Stream::Signal(signal)), Some(input)) = (stream, signature.inputs.first_mut()) else { return };
-    let batch = input.batch_axis;
-    let dims = input.dims.iter_mut().enumerate();
-    let dynamic = dims.filter(|(axis, dim)| **dim == Dim::Dynamic && Some(*axis) != batch);
-    for ((_, dim), &size) in dynamic.zip(&signal.key.0) {
-        *dim = Dim::Fixed(size);
-    }
 }
 
 fn one(

@@ -148,6 +148,11 @@ impl OnnxModel {
         &self.graph
     }
 
+    /// The file that it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A running half on a GPU whose inputs and outputs are in the host's memory: ONNX Runtime copies them.
     pub fn start_on(
         &self,

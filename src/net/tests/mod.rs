@@ -83,6 +83,7 @@ impl Talk {
             sequences: None,
             streams: Some(Arc::clone(&streams)),
             metrics: metrics.model("echo", "1"),
+            profile: None,
         });
         let source = Source::choose(&stream, None, None).unwrap();
         let choices = Choices { greeting: false, binary: false, events_only: false };
