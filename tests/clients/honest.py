@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from silero import WINDOW, Silero
+from silero import ROUNDING, WINDOW, Silero
 from speech import recording
 from wire import BINARY, PING, PONG, TEXT, RawSocket, client_frame
 
@@ -82,7 +82,7 @@ class Stream(asyncio.Protocol):
             return
         # The last digits differ where a batch is computed otherwise than a row.
         is_right = (
-            said["type"] == "result" and said["seq"] == self.answered and abs(said["probability"] - self.want[at]) <= 1e-5
+            said["type"] == "result" and said["seq"] == self.answered and abs(said["probability"] - self.want[at]) <= ROUNDING
         )
         if not is_right or not self.due:
             return self.fail(f"said {said} where window {self.answered} has {self.want[at]}")

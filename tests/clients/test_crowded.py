@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, running
-from silero import Silero
+from silero import ROUNDING, Silero
 from speech import pieces, recording
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -57,7 +57,7 @@ async def survive(server, seed, wanted, ready, done):
                 result = json.loads(await socket.recv())
                 assert result["type"] == "result", result
                 assert (result["seq"], result["start_ms"]) == (rounds * len(want) + at, at * 32)
-                assert abs(np.float32(result["probability"]) - probability) <= 1e-6
+                assert abs(np.float32(result["probability"]) - probability) <= ROUNDING
             for kind in ("flushed", "reset"):
                 assert json.loads(await socket.recv())["type"] == kind
             await sending
@@ -128,7 +128,7 @@ def test_half_of_the_clients_are_killed(serve, talk, wanted):
             for socket in seats:
                 result = json.loads(await socket.recv())
                 assert result["seq"] == 0
-                assert abs(np.float32(result["probability"]) - wanted[0][0]) <= 1e-6
+                assert abs(np.float32(result["probability"]) - wanted[0][0]) <= ROUNDING
                 socket.transport.abort()
             done.set()
 

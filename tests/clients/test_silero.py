@@ -11,7 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 from conftest import ROOT, binary, running
-from silero import MODEL, RATE, WINDOW, Silero
+from silero import MODEL, RATE, ROUNDING, WINDOW, Silero
 from speech import pieces, recording, resample
 from websockets.asyncio.client import connect
 from wire import answer
@@ -23,12 +23,6 @@ FLUSH, RESET, CLOSE = (json.dumps({"type": kind}) for kind in ("flush", "reset",
 @pytest.fixture(scope="module")
 def silero():
     return Silero()
-
-
-@pytest.fixture(scope="module")
-def tolerance():
-    """The bundled model takes its sums in another order than the package's."""
-    return 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +50,7 @@ class Expected:
         self.events = silero.events(self.probabilities)
         self.times = [at for event in self.events for at in event.values()]
 
-    def check(self, results, tolerance, first=0):
+    def check(self, results, tolerance=ROUNDING, first=0):
         """That these are all results, with positions from the signal's beginning."""
         assert [result["seq"] for result in results] == list(range(first, first + len(self.probabilities)))
         starts = [WINDOW * at for at in range(len(results))]
@@ -110,8 +104,8 @@ async def told(server, messages, query=""):
 
 
 @pytest.mark.parametrize("which", ["server", "exact"])
-def test_sixty_four_at_once(which, request, talk, silero, tolerance):
-    server = request.getfixturevalue(which)
+def test_sixty_four_at_once(which, request, talk, silero):
+    server, tolerance = request.getfixturevalue(which), ROUNDING
     if which == "exact":
         # To the last bit, where ONNX Runtime rounds alike in batches of all sizes; it chooses its loops by the processor.
         tolerance = 0 if silero.batches_alike() else 1e-6
@@ -159,7 +153,7 @@ def test_the_greeting_is_the_one_that_is_documented(server, talk):
     talk(main())
 
 
-def test_as_binary_tensors(server, talk, silero, tolerance):
+def test_as_binary_tensors(server, talk, silero):
     expected = Expected(silero, recording(1))
 
     async def main():
@@ -169,7 +163,7 @@ def test_as_binary_tensors(server, talk, silero, tolerance):
                 head, outputs = answer(await socket.recv())
                 assert (head["model_name"], head["id"], list(outputs)) == ("silero_vad", str(seq), ["output"])
                 assert outputs["output"].shape == (1, 1)
-                assert abs(outputs["output"][0, 0] - want) <= tolerance
+                assert abs(outputs["output"][0, 0] - want) <= ROUNDING
             assert json.loads(await socket.recv())["type"] == "flushed"
             await sending
 
@@ -228,12 +222,12 @@ def encoded(encoding, samples):
 
 
 @pytest.mark.parametrize("encoding", ["pcm_s16le", "pcm_s16be", "f32le", "mulaw", "alaw"])
-def test_encodings(server, talk, silero, tolerance, encoding):
+def test_encodings(server, talk, silero, encoding):
     data, signal = encoded(encoding, recording(3))
     results, flushed = talk(told(server, pieces(data, 3), f"&encoding={encoding}"))
     # A-law has no zero, and its silence is its lowest level.
     expected = Expected(silero, signal, silence=8 / 32768 if encoding == "alaw" else 0)
-    expected.check(results, tolerance)
+    expected.check(results)
     assert events(flushed) == expected.rest()
     assert expected.times
 
@@ -256,7 +250,7 @@ def test_other_rates(server, talk, silero, rate, seed):
     assert abs(len(results) - len(expected.probabilities)) <= 1
 
 
-def test_a_reset_forgets_the_signal_and_not_the_count(server, talk, silero, tolerance):
+def test_a_reset_forgets_the_signal_and_not_the_count(server, talk, silero):
     """What was sent before is answered; the rest of a window, and speech that goes on, end without a word."""
     spoken, other = recording(7), recording(8)
     # Into the middle of speech, the middle of a window, and the middle of a sample.
@@ -272,16 +266,16 @@ def test_a_reset_forgets_the_signal_and_not_the_count(server, talk, silero, tole
             assert reset == {"type": "reset"}
             assert len(results) == before and events(results[-1]) == {}
             got = np.array([result["probability"] for result in results], np.float32)
-            assert np.abs(got - expected.probabilities[:before]).max() <= tolerance
+            assert np.abs(got - expected.probabilities[:before]).max() <= ROUNDING
             assert [events(result) for result in results] == expected.events[:before]
             again, _ = await until(socket, "flushed")
-            Expected(silero, other).check(again, tolerance, first=before)
+            Expected(silero, other).check(again, first=before)
             await sending
 
     talk(main())
 
 
-def test_a_flush_is_silence_up_to_the_window(server, talk, silero, tolerance):
+def test_a_flush_is_silence_up_to_the_window(server, talk, silero):
     """And the stream goes on behind it, with the state and the context it has."""
     one, two = recording(9)[: 20 * WINDOW + 100], recording(9)[20 * WINDOW + 100 :]
     padded = np.concatenate([one, np.zeros(WINDOW - 100, "<i2"), two])
@@ -299,7 +293,7 @@ def test_a_flush_is_silence_up_to_the_window(server, talk, silero, tolerance):
             await sending
             results += more
             got = np.array([result["probability"] for result in results], np.float32)
-            assert np.abs(got - expected.probabilities).max() <= tolerance
+            assert np.abs(got - expected.probabilities).max() <= ROUNDING
 
     talk(main())
 
@@ -322,7 +316,7 @@ def test_what_cannot_be_is_refused_before_the_upgrade(server, query):
     assert (refused.value.code, json.load(refused.value)["code"]) == (400, "unsupported_parameter")
 
 
-def test_text_that_is_no_control(server, talk, silero, tolerance):
+def test_text_that_is_no_control(server, talk, silero):
     """Is answered in its turn, and nothing else changes."""
     data = recording(10).tobytes()
     strange = ["flush", "{}", '{"type":"begin"}', '{"type":7}', "[]", ""]
@@ -342,6 +336,6 @@ def test_text_that_is_no_control(server, talk, silero, tolerance):
                 refused += 1
             await sending
             assert refused == len(strange)
-            Expected(silero, recording(10)).check(results, tolerance)
+            Expected(silero, recording(10)).check(results)
 
     talk(main())
