@@ -22,7 +22,7 @@ PEERS := .venv-peers/.made
 announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
-.PHONY: help serve test bench peers fuzz soak attacks clean
+.PHONY: help serve test bench instructions peers fuzz soak attacks clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests release
 
@@ -30,6 +30,7 @@ help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
 	@echo 'make test    everything that must hold before a change is merged (PROFILE=release for that build)'
 	@echo 'make bench   the benchmarks (ARGS= for a filter)'
+	@echo 'make instructions   count those of each stage, against what is recorded (ARGS=--record for the record)'
 	@echo 'make peers   Thalweg and other servers, measured in one run (ARGS= for a few of them)'
 	@echo 'make fuzz    fuzz all that reads the bytes of others (SECONDS=600 for each target)'
 	@echo 'make soak    see whether memory and file descriptors stay as they are (SECONDS=600)'
@@ -41,13 +42,20 @@ serve: release
 	@exec $(RELEASE) serve $(ARGS)
 
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
-		kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests soak-tests
+		instructions kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests soak-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
 	$(announce)
 	@$(RELEASE) models fetch
 	@cargo bench --locked -- $(ARGS)
+
+# Counts do not change with a machine's load, so that they can be compared where times cannot.
+instructions: tools
+	$(announce)
+	@tests/find_valgrind >/dev/null
+	@cargo bench --locked --quiet --profile instructions --bench instructions -- $(ARGS) \
+		$(call or_else,a stage is not as recorded; see above)
 
 # Installs other servers, some 600 MB, and takes a quarter of an hour.
 peers: tools release test-models $(PEERS)

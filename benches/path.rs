@@ -2,28 +2,31 @@
 
 #![allow(clippy::expect_used, reason = "a bench ends where something is not as it should be")]
 
+#[path = "stages/policy.rs"]
+mod policy;
+#[path = "stages/rows.rs"]
+mod rows;
+
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use smallvec::smallvec;
-use thalweg::batcher::Policy;
 use thalweg::clock::Clock;
 use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::Running;
 use thalweg::error::Result;
 use thalweg::lane::{Feed, Host, Supervisor};
 use thalweg::metrics::Metrics;
-use thalweg::queue::{self, Draft, Memory, Places, Producer};
+use thalweg::queue::{self, Memory, Places, Producer};
 use thalweg::reply::Mailbox;
-use thalweg::tensor::{
-    BatchOutput, Column, DataType, Dim, GroupKey, Payload, Rows, Signature, Storage, TensorSpec,
-};
+use thalweg::tensor::{BatchOutput, Column, Dim, GroupKey, Payload, Rows, Signature, Storage};
 
-const WIDTH: usize = 64;
+use policy::policy;
+use rows::{WIDTH, draft, flat, signature};
+
 const BATCHES: [usize; 3] = [1, 16, 64];
 
 /// Gives its input back.
@@ -38,27 +41,11 @@ impl Running for Echo {
     }
 }
 
-fn signature(dims: &[Dim], batch_axis: usize) -> Signature {
-    let spec = |name: &str| TensorSpec {
-        name: name.into(),
-        datatype: DataType::Fp32,
-        dims: dims.to_vec(),
-        batch_axis: Some(batch_axis),
-    };
-    Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], states: vec![], max_batch_size: 64 }
-}
-
 fn start_lane(signature: &Signature) -> (Producer, Clock) {
     let clock = Clock::start();
     let metrics = Metrics::new().expect("metrics").model("echo", "1");
     let (producer, requests) = queue::channel(Places::new(1024), Memory::new(1 << 30));
-    let policy = Policy {
-        max_batch_size: 64,
-        preferred_batch_size: vec![],
-        max_queue_delay: Duration::ZERO,
-        priority_levels: 1,
-    };
-    let feed = Feed::new(requests, policy, clock, Arc::clone(&metrics));
+    let feed = Feed::new(requests, policy(), clock, Arc::clone(&metrics));
     let pipeline = Host::new(Cpu::new(signature, &[], &[]), Box::new(Echo));
     Supervisor::of_one(pipeline, feed, clock, metrics).start().expect("a thread");
     (producer, clock)
@@ -74,7 +61,7 @@ impl Wake for Unpark {
 
 /// One connection sends a batch's worth of requests and waits for all answers.
 fn hand_over(c: &mut Criterion) {
-    let signature = signature(&[Dim::Dynamic, Dim::Fixed(WIDTH)], 0);
+    let signature = flat();
     let (producer, clock) = start_lane(&signature);
     let payload = Bytes::from(vec![0; WIDTH * 4]);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
@@ -86,15 +73,7 @@ fn hand_over(c: &mut Criterion) {
             let mut ready = Vec::with_capacity(batch);
             bencher.iter(|| {
                 for _ in 0..batch {
-                    let draft = Draft {
-                        payloads: smallvec![Payload::Rows(payload.clone())],
-                        rows: 1,
-                        key: GroupKey::default(),
-                        slot: None,
-                        priority: 0,
-                        enqueued: clock.now(),
-                        deadline: None,
-                    };
+                    let draft = draft(payload.clone(), GroupKey::default(), clock.now());
                     producer.submit(draft, mailbox.issue(()));
                 }
                 ready.clear();
@@ -112,7 +91,7 @@ fn hand_over(c: &mut Criterion) {
 }
 
 fn gather(c: &mut Criterion) {
-    let first = ("gather/axis 0", signature(&[Dim::Dynamic, Dim::Fixed(WIDTH)], 0), WIDTH * 4);
+    let first = ("gather/axis 0", flat(), WIDTH * 4);
     let second =
         ("gather/axis 1", signature(&[Dim::Fixed(2), Dim::Dynamic, Dim::Fixed(128)], 1), 2 * 128 * 4);
     for (name, signature, bytes) in [first, second] {
@@ -122,13 +101,7 @@ fn gather(c: &mut Criterion) {
         for batch in BATCHES {
             group.throughput(Throughput::Elements(batch as u64));
             group.bench_with_input(BenchmarkId::from_parameter(batch), &batch, |bencher, &batch| {
-                bencher.iter(|| {
-                    device.begin(batch, &GroupKey::default()).expect("begun");
-                    for _ in 0..batch {
-                        device.put(1, &payloads, None).expect("put");
-                    }
-                    device.inputs().len()
-                });
+                bencher.iter(|| rows::gather(&mut device, &payloads, batch));
             });
         }
         group.finish();
@@ -140,21 +113,14 @@ fn scatter(c: &mut Criterion) {
     for (name, shape, axis) in
         [("scatter/axis 0", smallvec![64, WIDTH], 0), ("scatter/axis 1", smallvec![2, 64, 128], 1)]
     {
-        let bytes = vec![0u8; shape.iter().product::<usize>() * 4];
-        let storage = Storage::Fixed(Box::new(bytes));
-        let column = Column::new(DataType::Fp32, shape, Some(axis), storage).expect("whole");
-        let output = Arc::new(BatchOutput { columns: vec![column] });
+        let output = rows::output(shape, axis);
         let mut group = c.benchmark_group(name);
         for batch in BATCHES {
             group.throughput(Throughput::Elements(batch as u64));
             group.bench_with_input(BenchmarkId::from_parameter(batch), &batch, |bencher, &batch| {
                 let each = |start| Rows { output: Arc::clone(&output), start, count: 1 };
                 let copy = |(rows, mut out): (Vec<Rows>, Vec<u8>)| {
-                    for rows in rows {
-                        out.clear();
-                        let slice = rows.column(0).expect("the column");
-                        slice.chunks().for_each(|chunk| out.extend_from_slice(chunk));
-                    }
+                    rows.iter().for_each(|rows| rows::copy(rows, &mut out));
                     out
                 };
                 let rows = || (0..batch).map(each).collect::<Vec<_>>();

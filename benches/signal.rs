@@ -1,16 +1,17 @@
 //! What a signal costs on its way to the model: numbers from bytes, windows from chunks, another rate.
 
+#[path = "stages/sound.rs"]
+mod sound;
+
 use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use thalweg::signal::{Encoding, Events, Framer, Frames, Hysteresis, Rates};
+use thalweg::signal::{Encoding, Events, Framer, Hysteresis};
+
+use sound::{bytes, frames, resampling, step};
 
 const ROW: usize = 576;
-
-fn bytes(count: usize) -> Vec<u8> {
-    (0..count).map(|at| (at * 37 % 251) as u8).collect()
-}
 
 fn decode(c: &mut Criterion) {
     let mut group = c.benchmark_group("signal/decode");
@@ -23,19 +24,15 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-/// Silero's windows, of which a chunk of 1,024 bytes is one.
 fn frame(c: &mut Criterion) {
     let mut group = c.benchmark_group("signal/frame");
-    let Ok(frames) = Frames::new(512, 512, 64) else { return };
+    let Ok(frames) = frames() else { return };
     let chunk = Bytes::from(bytes(1_024));
     for (name, first) in [("1024 bytes", 0), ("1024 bytes, between samples", 333)] {
         let mut framer = Framer::new(Encoding::PcmS16le, frames);
         assert!(framer.push(chunk.slice(..first)).is_ok());
         group.bench_function(name, |b| {
-            b.iter(|| {
-                framer.by_ref().for_each(|window| drop(black_box(window)));
-                framer.push(black_box(&chunk).clone())
-            });
+            b.iter(|| step(&mut framer, &chunk));
         });
     }
     group.finish();
@@ -43,23 +40,18 @@ fn frame(c: &mut Criterion) {
 
 fn resample(c: &mut Criterion) {
     let mut group = c.benchmark_group("signal/resample");
-    let Ok(frames) = Frames::new(512, 512, 64) else { return };
     for (name, encoding, from, samples) in [
         ("32 ms of 8 kHz", Encoding::Mulaw, 8_000, 256),
         ("32 ms of 44.1 kHz", Encoding::PcmS16le, 44_100, 1_411),
         ("32 ms of 48 kHz", Encoding::PcmS16le, 48_000, 1_536),
     ] {
-        let Ok(rates) = Rates::new(from, 16_000) else { return };
-        let Ok(mut framer) = Framer::resampling(encoding, frames, rates) else { return };
+        let Ok(mut framer) = resampling(encoding, from) else { return };
         let chunk = Bytes::from(bytes(samples * encoding.width()));
         group.bench_function(name, |b| {
-            b.iter(|| {
-                framer.by_ref().for_each(|window| drop(black_box(window)));
-                framer.push(black_box(&chunk).clone())
-            });
+            b.iter(|| step(&mut framer, &chunk));
         });
         group.bench_function(format!("{name}, opening"), |b| {
-            b.iter_batched(|| (), |()| Framer::resampling(encoding, frames, rates), BatchSize::SmallInput);
+            b.iter_batched(|| (), |()| resampling(encoding, from), BatchSize::SmallInput);
         });
     }
     group.finish();
