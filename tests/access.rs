@@ -124,7 +124,7 @@ fn a_key_may_stand_in_headers_and_in_a_subprotocol() {
         expect![[r#"401 unauthenticated: the key is not valid Some("Bearer realm=\"thalweg\"")"#]],
     );
     check(
-        &get("/v2"),
+        &Client::handshake(INFER),
         &format!("X-Api-Key: {EXPIRED}"),
         expect![[r#"401 unauthenticated: the key is not valid Some("Bearer realm=\"thalweg\"")"#]],
     );
