@@ -72,7 +72,7 @@ impl Endpoint {
                 }
             }
         } else {
-            Self::Infer(InferEndpoint { served, clock })
+            Self::Infer(InferEndpoint::new(served, clock))
         }))
     }
 

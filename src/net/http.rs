@@ -223,7 +223,7 @@ async fn infer(
 
     // Dropped with this future when the client hangs up, so that nobody works for it any more.
     let mailbox = Abandon(Mailbox::new(1));
-    infer::submit(decoded, infer::Pending::new(served, arrived, true), false, state.clock, &mailbox.0);
+    infer::submit(decoded, infer::Pending::new(served, arrived, true), state.clock, &mailbox.0);
     let mut ready = Vec::with_capacity(1);
     poll_fn(|cx| mailbox.0.poll_answers(cx, &mut ready)).await;
     let Some((pending, answer)) = ready.pop() else {

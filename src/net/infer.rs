@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::OpCode;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::connection::Endpoint;
+use super::form::Form;
 use super::sequence;
 use super::socket::append_frame;
 use crate::clock::{Clock, Time};
@@ -21,7 +23,7 @@ use crate::protocol::{
 use crate::queue::Draft;
 use crate::registry::Served;
 use crate::reply::{Answer, Mailbox};
-use crate::tensor::{Fit, Offered, Payload, Rows};
+use crate::tensor::{DataType, Fit, Offered, Payload, Rows, TensorSpec};
 
 /// What is kept of a request to encode its answer.
 pub struct Pending {
@@ -34,7 +36,8 @@ pub struct Pending {
 }
 
 /// One output that a request wants.
-struct Wanted {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
     index: usize,
     binary: bool,
     classification: usize,
@@ -51,6 +54,11 @@ impl Pending {
 
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+
+    #[cfg(test)]
+    pub fn wanted(&self) -> &[Wanted] {
+        &self.outputs
     }
 
     /// Whether any output is to be sent as binary data.
@@ -120,23 +128,42 @@ impl Pending {
     }
 }
 
-/// Sends a decoded request to its model. `binary`: whether outputs that say nothing are binary data.
+/// A request as its model takes it, and the sequence that it is a step of.
+type Prepared = (Draft, Option<Sequence>);
+
+/// Sends a decoded request to its model.
 pub fn submit(
     decoded: Result<InferRequest, Refusal>,
     mut pending: Pending,
+    clock: Clock,
+    mailbox: &Arc<Mailbox<Pending>>,
+) {
+    let prepared = prepare(decoded, &mut pending, false);
+    hand_over(prepared, pending, clock, mailbox);
+}
+
+/// Fits a request to its model. `binary`: whether outputs that say nothing are binary data.
+fn prepare(
+    decoded: Result<InferRequest, Refusal>,
+    pending: &mut Pending,
     binary: bool,
+) -> Result<Prepared, Refusal> {
+    let mut request = decoded?;
+    pending.id = request.id.take();
+    pending
+        .want(request.outputs.take(), binary || request.parameters.binary_data_output)
+        .and_then(|()| draft(&pending.served, request, pending.arrived))
+        .map_err(|error| Refusal { error, id: pending.id.take() })
+}
+
+fn hand_over(
+    prepared: Result<Prepared, Refusal>,
+    mut pending: Pending,
     clock: Clock,
     mailbox: &Arc<Mailbox<Pending>>,
 ) {
     let served = Arc::clone(&pending.served);
-    let draft = decoded.and_then(|mut request| {
-        pending.id = request.id.take();
-        pending
-            .want(request.outputs.take(), binary || request.parameters.binary_data_output)
-            .and_then(|()| draft(&served, request, pending.arrived))
-            .map_err(|error| Refusal { error, id: pending.id.take() })
-    });
-    match draft {
+    match prepared {
         Ok((draft, None)) if !served.signature.states.is_empty() => {
             drop(draft);
             let message = "the model keeps state: a request needs a sequence_id";
@@ -151,7 +178,7 @@ pub fn submit(
     }
 }
 
-fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<(Draft, Option<Sequence>)> {
+fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<Prepared> {
     let InferRequest { parameters, inputs, .. } = request;
     let offered = inputs.iter().map(|input| Offered {
         name: &input.name,
@@ -181,8 +208,39 @@ fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<(Draft
 
 /// `/infer` on a socket: each message is a request, text for text and binary for binary.
 pub struct InferEndpoint {
-    pub served: Arc<Served>,
-    pub clock: Clock,
+    served: Arc<Served>,
+    clock: Clock,
+    /// That of the last binary request.
+    form: Mutex<Option<Form>>,
+}
+
+impl InferEndpoint {
+    pub fn new(served: Arc<Served>, clock: Clock) -> Self {
+        Self { served, clock, form: Mutex::new(None) }
+    }
+
+    /// Whether a message would be taken without being decoded.
+    #[cfg(test)]
+    pub fn knows(&self, message: &Bytes) -> bool {
+        self.form.lock().as_ref().is_some_and(|form| form.repeat(message, self.clock.now()).is_some())
+    }
+
+    fn prepare_binary(&self, message: Bytes, pending: &mut Pending) -> Result<Prepared, Refusal> {
+        let mut form = self.form.lock();
+        if let Some(repeated) = form.as_ref().and_then(|form| form.repeat(&message, pending.arrived)) {
+            (pending.id, pending.outputs) = (repeated.id, repeated.outputs);
+            return Ok((repeated.draft, None));
+        }
+        let prepared = prepare(protocol::decode_binary(message.clone()), pending, true)?;
+        // What it is worth to look into tensors for is worth it each time.
+        let as_they_are = |spec: &TensorSpec| !matches!(spec.datatype, DataType::Bytes | DataType::Bool);
+        if let (draft, None) = &prepared
+            && self.served.signature.inputs.iter().all(as_they_are)
+        {
+            *form = Form::of(&message, draft, &pending.outputs, pending.id());
+        }
+        Ok(prepared)
+    }
 }
 
 impl Endpoint for InferEndpoint {
@@ -191,9 +249,12 @@ impl Endpoint for InferEndpoint {
     fn greet(&self, _: &mut BytesMut) {}
 
     fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Pending>>) {
-        let pending = Pending::new(&self.served, self.clock.now(), text);
-        let decoded = if text { protocol::decode_json(&payload) } else { protocol::decode_binary(payload) };
-        submit(decoded, pending, !text, self.clock, mailbox);
+        let mut pending = Pending::new(&self.served, self.clock.now(), text);
+        let prepared = match text {
+            true => prepare(protocol::decode_json(&payload), &mut pending, false),
+            false => self.prepare_binary(payload, &mut pending),
+        };
+        hand_over(prepared, pending, self.clock, mailbox);
     }
 
     fn unasked(&self) -> Pending {

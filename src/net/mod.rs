@@ -9,6 +9,7 @@ mod control;
 mod crowd;
 pub mod drain;
 mod endpoint;
+mod form;
 mod http;
 mod infer;
 pub mod keepalive;

@@ -1,5 +1,6 @@
 //! Streams over a pipe, with a lane that the test works by hand.
 
+mod form;
 mod keepalive;
 mod panics;
 mod parting;
@@ -26,8 +27,8 @@ use super::patience::Patience;
 use super::stream::{Choices, SignalEndpoint, Source};
 use crate::clock::Clock;
 use crate::error::{Code, Error};
-use crate::metrics::Metrics;
-use crate::queue::{Consumer, Memory, Places, Request, channel};
+use crate::metrics::{Metrics, ModelMetrics};
+use crate::queue::{Consumer, Memory, Places, Producer, Request, channel};
 use crate::registry::file::ModelFile;
 use crate::registry::{Served, SignalStream, Stream};
 use crate::reply::Wakes;
@@ -70,21 +71,13 @@ impl Talk {
             key: GroupKey::default(),
         };
         let streams = Streams::new(1, 1);
-        let served = Arc::new(Served {
-            name: "echo".to_owned(),
-            version: 1,
-            version_text: "1".to_owned(),
-            signature: Arc::new(signature),
-            stream: Some(Stream::Signal(stream.clone())),
-            output: None,
-            file: ModelFile::default(),
-            producers: vec![producer],
-            feeds: vec![],
-            sequences: None,
-            streams: Some(Arc::clone(&streams)),
-            metrics: metrics.model("echo", "1"),
-            profile: None,
-        });
+        let mut served = served(
+            signature,
+            vec![producer],
+            Some(Stream::Signal(stream.clone())),
+            metrics.model("echo", "1"),
+        );
+        Arc::get_mut(&mut served).unwrap().streams = Some(Arc::clone(&streams));
         let source = Source::choose(&stream, None, None).unwrap();
         let choices = Choices { greeting: false, binary: false, events_only: false };
         let limits = Limits { max_message_size: 1024, max_frame_size: 0, window, keepalive, patience };
@@ -119,6 +112,30 @@ impl Talk {
         }
         told
     }
+}
+
+/// A model without lanes of its own.
+fn served(
+    signature: Signature,
+    producers: Vec<Producer>,
+    stream: Option<Stream>,
+    metrics: Arc<ModelMetrics>,
+) -> Arc<Served> {
+    Arc::new(Served {
+        name: "echo".to_owned(),
+        version: 1,
+        version_text: "1".to_owned(),
+        signature: Arc::new(signature),
+        stream,
+        output: None,
+        file: ModelFile::default(),
+        producers,
+        feeds: vec![],
+        sequences: None,
+        streams: None,
+        metrics,
+        profile: None,
+    })
 }
 
 /// The other end of the pipe.
