@@ -46,6 +46,7 @@ fn plan(address: SocketAddr, model: &str, target: Target) -> Plan {
         loads: vec![Load { connections: 4, pace: Pace::Closed { depth } }],
         search: None,
         at_once: false,
+        recorded: false,
         times: Times { warm_up: Duration::ZERO, duration: SHORT, drain: PATIENCE },
         threads: 2,
         seed: 1,
@@ -144,6 +145,13 @@ fn a_signal_has_a_result_for_each_window_and_the_same_ones_each_time() {
         }
         before = after;
     }
+    // A recording comes faster than it was spoken, and has the same results.
+    let check = Check { reference: Reference::File(file.clone()), tolerance: 0.0 };
+    let recorded = Plan { recorded: true, check, ..plan(server.address, "accumulator", Target::Stream) };
+    let report = run(&recorded).unwrap();
+    let step = only_step(&report);
+    assert_eq!((report.complaint(), step.load), (None, recorded.loads[0]));
+    assert!(step.requests.succeeded > 0, "{step:?}");
     // Another signal has other sums.
     let check = Check { reference: Reference::File(file), tolerance: 0.0 };
     let other = Plan { seed: 2, check, ..plan(server.address, "accumulator", Target::Stream) };

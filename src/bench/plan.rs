@@ -20,6 +20,8 @@ pub struct Plan {
     pub search: Option<Goal>,
     /// Streams send at the same moment, rather than spread over the time between two pieces.
     pub at_once: bool,
+    /// A closed loop is one for signals, too: they are recordings, and come as fast as they are answered.
+    pub recorded: bool,
     pub times: Times,
     pub threads: usize,
     pub seed: u64,

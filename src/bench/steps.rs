@@ -16,11 +16,13 @@ impl Steps {
     pub fn new(plan: &Plan, script: &Script) -> Result<Self, Failure> {
         let signal = matches!(script.answering, Answering::Windows(_));
         let loads = plan.loads.iter().map(|load| match load.pace {
-            Pace::Closed { .. } if signal => {
+            Pace::Closed { .. } if signal && !plan.recorded => {
                 Ok(Load { pace: Pace::RealTime { at_once: plan.at_once }, ..*load })
             }
             Pace::Open { .. } if signal => Err("a live signal has a rate of its own: leave --rate out"),
-            _ if plan.at_once && !signal => Err("--at-once is for streams of signals"),
+            _ if plan.at_once && (!signal || plan.recorded) => {
+                Err("--at-once is for streams of live signals")
+            }
             _ => Ok(*load),
         });
         let mut loads = loads.collect::<Result<Vec<_>, _>>()?;
@@ -35,7 +37,9 @@ impl Steps {
                     (Sought::Streams, Pace::RealTime { .. }) | (Sought::Connections, _) => {
                         first.connections as f64
                     }
-                    (Sought::Streams, _) => return Err("--search streams is for streams of signals".into()),
+                    (Sought::Streams, _) => {
+                        return Err("--search streams is for streams of live signals".into());
+                    }
                 };
                 let search = Search::new(value, goal.precision, goal.sought != Sought::Rate);
                 Some((search, goal, first))

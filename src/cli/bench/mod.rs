@@ -41,7 +41,8 @@ pub struct Bench {
     /// Connections, or streams; several numbers are several steps
     #[arg(long, short, value_delimiter = ',', default_value = "64", value_name = "N")]
     connections: Vec<usize>,
-    /// Requests that a connection has unanswered (closed loop), or may have (open loop, 128 unless it is given)
+    /// Requests that a connection has unanswered (closed loop), or may have (open loop, 128 unless it is given). With it
+    /// a stream of a signal is no live one: it sends as a recording is sent, as fast as it is answered
     #[arg(long, short, value_delimiter = ',', value_name = "N")]
     depth: Vec<usize>,
     /// Requests a second in all, each at its own time (open loop); several numbers are several steps
@@ -259,6 +260,7 @@ impl Bench {
             loads,
             search,
             at_once: self.at_once,
+            recorded: !self.depth.is_empty(),
             times: Times {
                 warm_up: self.warm_up,
                 duration: self.duration.max(Duration::from_millis(1)),
