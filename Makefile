@@ -24,7 +24,7 @@ or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench instructions peers fuzz soak attacks clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
-.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests release
+.PHONY: manifests kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -42,7 +42,7 @@ serve: release
 	@exec $(RELEASE) serve $(ARGS)
 
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
-		instructions kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests soak-tests
+		instructions kernel-tests sanitized-tests device-tests model-tests manifests browser speech balancer client-tests soak-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -173,6 +173,12 @@ model-tests: $(VENV)
 	$(announce)
 	@.venv/bin/python -m pytest tests/models
 
+# What is in deploy/, against schemas and against a server that runs as it says.
+manifests: $(VENV)
+	$(announce)
+	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python -m pytest tests/deploy \
+		$(call or_else,what is in deploy/ would not be taken or would not work; see above)
+
 browser:
 	$(announce)
 	@tests/find_browser >/dev/null
@@ -184,6 +190,7 @@ speech:
 balancer:
 	$(announce)
 	@tests/find_haproxy >/dev/null
+	@tests/find_nginx >/dev/null
 
 client-tests: $(VENV)
 	$(announce)
