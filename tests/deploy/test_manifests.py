@@ -1,7 +1,5 @@
 """What is in deploy/ is taken by Kubernetes, by the custom resources' shapes and by compose; what is broken is not."""
 
-import shutil
-
 import checks
 import pytest
 from checks import DEPLOY, VERSIONS, Refused
@@ -9,13 +7,6 @@ from checks import DEPLOY, VERSIONS, Refused
 OVERLAYS = ["kubernetes/overlays/cpu", "kubernetes/overlays/cuda"]
 # Components that no overlay has, since another is in its place.
 OTHERS = {"ingress-nginx", "models-pvc", "models-image-volume"}
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """deploy/, to be changed."""
-    shutil.copytree(DEPLOY, tmp_path / "deploy")
-    return tmp_path / "deploy"
 
 
 def change(file, old, new):
