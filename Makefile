@@ -22,7 +22,7 @@ PEERS := .venv-peers/.made
 announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
-.PHONY: help serve test bench instructions peers fuzz soak attacks clean
+.PHONY: help serve test bench instructions peers fuzz soak attacks gateways clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: manifests kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests release
 
@@ -35,6 +35,7 @@ help:
 	@echo 'make fuzz    fuzz all that reads the bytes of others (SECONDS=600 for each target)'
 	@echo 'make soak    see whether memory and file descriptors stay as they are (SECONDS=600)'
 	@echo 'make attacks what a hundred honest streams notice of attacks (SECONDS=10 for each phase, ARGS= for some of them)'
+	@echo 'make gateways silent sockets behind nginx and HAProxy for three of their time-outs (six minutes)'
 	@echo 'make clean   remove what was built; models that were fetched stay'
 
 serve: release
@@ -77,6 +78,11 @@ soak: python release test-models
 attacks: python release test-models
 	@$(RELEASE) models fetch
 	@THALWEG_BIN=$(abspath $(RELEASE)) .venv/bin/python tests/attacks.py --seconds $(SECONDS) $(ARGS)
+
+# As `make test` does in seconds, with the time-outs and the pings that nobody has changed.
+gateways: python release test-models balancer
+	@$(RELEASE) models fetch
+	@GATEWAYS_AS_THEY_ARE=1 THALWEG_BIN=$(abspath $(RELEASE)) .venv/bin/python -m pytest tests/clients/test_gateways.py $(ARGS)
 
 clean:
 	cargo clean
