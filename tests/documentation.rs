@@ -20,6 +20,9 @@ const STREAMS: &str = include_str!("../docs/STREAMS.md");
 const CONTAINERS: &str = include_str!("../docs/CONTAINERS.md");
 const BENCH: &str = include_str!("../docs/BENCH.md");
 const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
+const KUBERNETES: &str = include_str!("../docs/KUBERNETES.md");
+const DEPLOY: &str = include_str!("../deploy/README.md");
+const KSERVE: &str = include_str!("../deploy/kserve/README.md");
 
 /// The cells of a table's rows whose first cell is code.
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -180,6 +183,9 @@ fn links_and_paths_lead_somewhere() {
         ("docs/GPU.md", GPU),
         ("docs/OPERATIONS.md", OPERATIONS),
         ("docs/BENCH.md", BENCH),
+        ("docs/KUBERNETES.md", KUBERNETES),
+        ("deploy/README.md", DEPLOY),
+        ("deploy/kserve/README.md", KSERVE),
     ] {
         let folder = root.join(file).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

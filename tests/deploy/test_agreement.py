@@ -2,6 +2,7 @@
 
 import agreement
 import pytest
+import yaml
 from agreement import Pods
 from checks import DEPLOY
 from test_manifests import BASE, COMPONENTS, change
@@ -29,6 +30,16 @@ def test_the_other_components_agree_too(component, copy, settings):
 
 def test_compose_agrees_with_images_and_server(settings):
     agreement.check_compose(DEPLOY / "compose.yaml", settings)
+
+
+@pytest.mark.skipif(not (DEPLOY / "prometheus").exists(), reason="nothing to watch with lies beside it")
+def test_compose_mounts_what_is_there():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    sources = [volume.split(":")[0] for name in ("prometheus", "grafana") for volume in services[name]["volumes"]]
+    sources = [source for source in sources if source.startswith("./")]
+    assert len(sources) == 5 and all((DEPLOY / source).exists() for source in sources)
+    # Whom Prometheus asks is the server by its name there, at the only port that it has.
+    assert "thalweg:8080" in (DEPLOY / "prometheus/prometheus.yml").read_text()
 
 
 DEPLOYMENT, TOML, CUDA = BASE + "deployment.yaml", BASE + "thalweg.toml", "kubernetes/overlays/cuda/deployment.yaml"
