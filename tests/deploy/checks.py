@@ -1,6 +1,7 @@
 """Builds kustomizations, and tells why Kubernetes or compose would refuse what is in deploy/."""
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -13,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+BINARY = Path(os.environ.get("THALWEG_BIN", ROOT / "target/release/thalweg"))
 # Against what the manifests are checked: the newest, and the oldest that docs/KUBERNETES.md names.
 VERSIONS = ["1.37", "1.30"]
 

@@ -1,16 +1,12 @@
 """A copy of deploy/ to be broken, and the settings of the server that is tried."""
 
-import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from agreement import Settings
-from checks import DEPLOY, ROOT
-
-BINARY = Path(os.environ.get("THALWEG_BIN", ROOT / "target/release/thalweg"))
+from checks import BINARY, DEPLOY
 
 
 @pytest.fixture

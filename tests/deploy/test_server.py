@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from agreement import Pods
-from checks import DEPLOY, ROOT
-from conftest import BINARY
+from checks import BINARY, DEPLOY, ROOT
 from test_agreement import IMAGES
 from websockets.sync.client import connect
 
