@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, log, runtime};
+use super::{Failure, descriptors, log, runtime};
 use crate::clock::Clock;
 use crate::config::{RawSettings, Settings};
 use crate::metrics::Metrics;
@@ -28,6 +28,7 @@ impl Serve {
         let file = self.config.as_deref().map(RawSettings::read).transpose()?.unwrap_or_default();
         let settings = self.settings.or(file).validate()?;
         log::start(&settings)?;
+        descriptors::raise(settings.max_connections);
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads)
             .enable_all()

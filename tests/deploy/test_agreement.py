@@ -75,7 +75,6 @@ CHANGED = [
     (DEPLOYMENT, "failureThreshold: 18", "failureThreshold: 3", "check_probes"),
     (TOML, "max_connections = 16384", "max_connections = 65536", "check_sizes"),
     (TOML, "max_request_memory = \"1GiB\"", "max_request_memory = \"2GiB\"", "check_sizes"),
-    (DEPLOYMENT, "ulimit -Sn 32768", "ulimit -Sn 16384", "check_sizes"),
     (DEPLOYMENT, "limits: {memory: 2Gi}", "limits: {memory: 1Gi}", "check_sizes"),
     (DEPLOYMENT, "runAsGroup: 100", "runAsGroup: 1000", "check_security"),
     (DEPLOYMENT, "drop: [ALL]", "drop: [NET_RAW]", "check_security"),

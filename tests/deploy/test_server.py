@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import subprocess
 import time
 import urllib.error
@@ -39,7 +38,7 @@ class Container:
         here["THALWEG_MODEL_REPOSITORY"] = str(ROOT / "models")
         if "metrics" in pods.ports:
             here |= {"THALWEG_CONFIG": str(folder / "thalweg.toml"), "THALWEG_METRICS_LISTEN": "127.0.0.1:0"}
-        self.pods, command = pods, pods.container["command"] + pods.container["args"]
+        self.pods, command = pods, pods.container["command"]
         self.process = subprocess.Popen(
             command, cwd=folder, env=pods.variables | here | variables | {"PATH": f"{BINARY.parent}:{os.environ['PATH']}"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -89,8 +88,9 @@ def test_it_starts_answers_probes_and_drains(pods, tmp_path):
         assert [container.probe(name) for name in PROBES] == [200, 200, 200]
         # What SIGTERM goes to is the server, and it may open as many files as the manifest says.
         assert Path(f"/proc/{process.pid}/comm").read_text().strip() == "thalweg"
-        limit = re.search(r"Max open files +(\d+)", Path(f"/proc/{process.pid}/limits").read_text())
-        assert int(limit[1]) == files(pods)
+        # As many files as it may have, whatever the soft limit was that it was started with.
+        soft, hard = re.search(r"Max open files +(\S+) +(\S+)", Path(f"/proc/{process.pid}/limits").read_text()).groups()
+        assert soft == hard
         # With an address of their own, metrics are only there.
         where = "metrics" if "metrics" in pods.ports else "http"
         assert get(container.at[where], "/metrics")[0] == 200
@@ -104,13 +104,6 @@ def test_it_starts_answers_probes_and_drains(pods, tmp_path):
         assert process.wait(SECONDS) == 0
         # Each line can be read by whatever collects logs.
         assert [json.loads(line)["level"] for line in process.stdout]
-
-
-def files(pods):
-    """How many files the process may open: those asked for, unless this machine allows nobody as many."""
-    wanted = int(re.search(r"ulimit -Sn (\d+);", pods.container["args"][0])[1])
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if hard == resource.RLIM_INFINITY or hard >= wanted else soft
 
 
 @contextmanager

@@ -68,7 +68,7 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("fastrand", "bench"),
     ("hdrhistogram", "bench"),
     ("hound", "bench"),
-    ("rustix", "bench clock"),
+    ("rustix", "bench cli clock"),
     ("rustls_platform_verifier", "bench"),
     ("ureq", "fetch"),
     ("zip", "fetch"),
