@@ -44,8 +44,10 @@ RUN --mount=type=secret,id=pip-config,target=/etc/pip.conf \
     thalweg models fetch
 
 FROM ${BASE_IMAGE} AS base
-# The user that ModelArts runs containers as; an image of Ubuntu has given 1000 to another.
+# The user and the group that ModelArts runs containers as; an image of Ubuntu has given 1000 to another, and 100 is
+# a group of Debian's.
 RUN if id 1000; then userdel --remove "$(id -nu 1000)"; fi \
+    && groupmod --new-name ma-group users \
     && useradd --uid 1000 --gid 100 --create-home ma-user \
     && mkdir -p /home/mind/model
 WORKDIR /opt/thalweg
