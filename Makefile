@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 SHELL := bash
+# Tests that load ONNX Runtime themselves do not tell its makers of it either.
+export ORT_DISABLE_TELEMETRY := 1
 .SHELLFLAGS := -euo pipefail -c
 
 # The build that `make test` tries; `make test PROFILE=release` tries the one that is shipped. The tests
@@ -24,7 +26,7 @@ or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench instructions peers fuzz soak attacks gateways clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
-.PHONY: manifests kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests release
+.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests manifests client-tests modelarts-tests soak-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -43,7 +45,8 @@ serve: release
 	@exec $(RELEASE) serve $(ARGS)
 
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
-		instructions kernel-tests sanitized-tests device-tests model-tests manifests browser speech balancer client-tests soak-tests
+		instructions kernel-tests sanitized-tests device-tests model-tests manifests browser speech balancer client-tests \
+		modelarts-tests soak-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -116,7 +119,7 @@ $(VENV): tests/requirements.txt tests/requirements_alone.txt
 
 dockerfiles: $(VENV)
 	$(announce)
-	@.venv/bin/hadolint --failure-threshold style Dockerfile Dockerfile.cuda $(call or_else,mend what hadolint says above)
+	@.venv/bin/hadolint --failure-threshold style Dockerfile Dockerfile.cuda deploy/modelarts/Dockerfile $(call or_else,mend what hadolint says above)
 
 build:
 	$(announce)
@@ -202,6 +205,12 @@ client-tests: $(VENV)
 	$(announce)
 	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python -m pytest tests/clients \
 		$(call or_else,a client was not served as it should be; see above)
+
+# On a network of their own, since ModelArts' port is fixed.
+modelarts-tests: $(VENV)
+	$(announce)
+	@THALWEG_BIN=$(abspath $(BINARY)) tests/modelarts/alone .venv/bin/python -m pytest -c tests/pytest.ini tests/modelarts \
+		$(call or_else,the image or its script is not as ModelArts wants it; see above)
 
 # A minute of what `make soak` does for longer.
 soak-tests: $(VENV)

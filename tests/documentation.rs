@@ -23,6 +23,7 @@ const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
 const KUBERNETES: &str = include_str!("../docs/KUBERNETES.md");
 const DEPLOY: &str = include_str!("../deploy/README.md");
 const KSERVE: &str = include_str!("../deploy/kserve/README.md");
+const MODELARTS: &str = include_str!("../docs/MODELARTS.md");
 
 /// The cells of a table's rows whose first cell is code.
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -41,13 +42,34 @@ fn codes(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.starts_with("```")).flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
+/// What a setting's help says of its default.
+fn default_of(argument: &clap::Arg) -> Option<String> {
+    let help = argument.get_help()?.to_string();
+    help.rsplit_once("[default: ").map(|(_, default)| default.trim_end_matches(']').to_owned())
+}
+
+/// Operators read of each setting why it is as it is. Where 0 stands for none, they read `none`.
+#[test]
+fn operations_give_a_reason_for_every_setting() {
+    let command = RawSettings::augment_args(clap::Command::new("serve"));
+    for argument in command.get_arguments() {
+        let name = argument.get_id().as_str();
+        let default = default_of(argument).expect("a default").replace('`', "");
+        let explained: Vec<_> =
+            rows(OPERATIONS).filter(|cells| cells.len() == 3 && codes(cells[0]).eq([name])).collect();
+        assert_eq!(explained.len(), 1, "docs/OPERATIONS.md explains {name} so many times");
+        let told = explained[0][1].replace('`', "");
+        let told = told.strip_suffix(" s").unwrap_or(&told);
+        assert!(told == default || (told == "none" && default == "0"), "{name}: {told} is told of {default}");
+        assert!(explained[0][2].split_whitespace().count() > 5, "{name}: no reason is given");
+    }
+}
+
 #[test]
 fn the_readme_lists_every_setting() {
     let command = RawSettings::augment_args(clap::Command::new("serve"));
     let settings = command.get_arguments().map(|argument| {
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        let default =
-            help.rsplit_once("[default: ").map(|(_, default)| default.trim_end_matches(']').to_owned());
+        let default = default_of(argument);
         let variable = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
         let flag = argument.get_long().unwrap_or_default();
         [format!("--{flag}"), variable.into(), argument.get_id().to_string(), default.expect("a default")]
@@ -182,6 +204,7 @@ fn links_and_paths_lead_somewhere() {
         ("docs/ARCHITECTURE.md", ARCHITECTURE),
         ("docs/GPU.md", GPU),
         ("docs/OPERATIONS.md", OPERATIONS),
+        ("docs/MODELARTS.md", MODELARTS),
         ("docs/BENCH.md", BENCH),
         ("docs/KUBERNETES.md", KUBERNETES),
         ("deploy/README.md", DEPLOY),
