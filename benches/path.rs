@@ -37,7 +37,7 @@ impl Running for Echo {
         let input = &inputs[0];
         let storage = Storage::Fixed(Box::new(input.data.to_vec()));
         let column = Column::new(input.datatype, input.shape.clone(), Some(0), storage).expect("whole");
-        Ok(BatchOutput { columns: vec![column] })
+        Ok(BatchOutput::new(vec![column]))
     }
 }
 

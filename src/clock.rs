@@ -69,6 +69,12 @@ impl Clock {
         since.map_or(0, |since| since.as_secs())
     }
 
+    /// The moment as a date, as the world's clock stands now.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn world(&self, time: Time) -> std::time::SystemTime {
+        std::time::SystemTime::now() - (self.now() - time)
+    }
+
     /// CPU time that all threads of this process have taken together.
     pub fn cpu(&self) -> Duration {
         let taken = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

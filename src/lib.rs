@@ -46,4 +46,5 @@ pub mod signal;
 pub mod specialise;
 pub mod streams;
 pub mod tensor;
+pub mod trace;
 pub mod tune;

@@ -365,7 +365,7 @@ impl Running for OnHost {
             let TensorView { datatype, shape, data } = &inputs[input];
             Column::new(*datatype, shape.clone(), axis, Storage::Fixed(Box::new(data.to_vec()))).unwrap()
         };
-        Ok(BatchOutput { columns: self.0.iter().map(copy).collect() })
+        Ok(BatchOutput::new(self.0.iter().map(copy).collect()))
     }
 }
 

@@ -42,7 +42,7 @@ pub fn binary_floats() -> Bytes {
 /// One row of an output.
 pub fn row(datatype: DataType, count: usize, storage: Storage) -> Option<Rows> {
     let column = Column::new(datatype, [1, count][..].into(), Some(0), storage)?;
-    Some(Rows { output: Arc::new(BatchOutput { columns: vec![column] }), start: 0, count: 1 })
+    Some(Rows { output: Arc::new(BatchOutput::new(vec![column])), start: 0, count: 1 })
 }
 
 pub fn fp32_row(count: u16) -> Option<Rows> {

@@ -54,7 +54,7 @@ pub fn output(shape: Shape, axis: usize) -> Arc<BatchOutput> {
     let bytes = vec![0u8; shape.iter().product::<usize>() * 4];
     let storage = Storage::Fixed(Box::new(bytes));
     let column = Column::new(DataType::Fp32, shape, Some(axis), storage).expect("whole");
-    Arc::new(BatchOutput { columns: vec![column] })
+    Arc::new(BatchOutput::new(vec![column]))
 }
 
 /// Copies a request's rows as a connection copies them.

@@ -159,7 +159,7 @@ impl Running for OnHost {
         };
         let columns = self.wiring.iter().map(copied).collect::<Option<_>>();
         let columns = columns.ok_or_else(|| Error::new(Code::Internal, "there is no such input"))?;
-        Ok(BatchOutput { columns })
+        Ok(BatchOutput::new(columns))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::{RawSettings, Settings};
 use crate::metrics::Metrics;
 use crate::net::{Server, State};
 use crate::registry::{Loader, Registry, RegistryError};
+use crate::trace::{Otlp, Traces};
 
 #[derive(Args)]
 pub struct Serve {
@@ -27,14 +28,16 @@ impl Serve {
         RawSettings::check_environment()?;
         let file = self.config.as_deref().map(RawSettings::read).transpose()?.unwrap_or_default();
         let settings = self.settings.or(file).validate()?;
-        log::start(&settings)?;
+        let log = log::start(&settings)?;
         descriptors::raise(settings.max_connections);
-        tokio::runtime::Builder::new_multi_thread()
+        let served = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads)
             .enable_all()
             .thread_name("thalweg-net")
             .build()?
-            .block_on(serve(settings))
+            .block_on(serve(settings));
+        log.end();
+        served
     }
 }
 
@@ -42,6 +45,11 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let clock = Clock::start();
     let metrics = Metrics::new()?;
     let state = State::new(&settings, clock, Arc::clone(&metrics))?;
+    if !settings.otlp_endpoint.is_empty() {
+        let (endpoint, service) = (settings.otlp_endpoint.clone(), settings.otlp_service_name.clone());
+        let otlp = Otlp { endpoint, service, ratio: settings.trace_ratio };
+        state.trace(Traces::start(&otlp, clock, &metrics)?);
+    }
     let server = Server::bind(settings.listen, Arc::clone(&state)).await?;
     let server = match settings.metrics_listen.0 {
         Some(address) => server.beside(address).await?,

@@ -123,6 +123,18 @@ settings! {
     /// Seconds that a model's run may take before its requests are answered without it; 0: for ever [default: 60]
     #[arg(value_name = "SECONDS")]
     run_timeout / "THALWEG_RUN_TIMEOUT": u64 = 60;
+    /// OpenTelemetry collector that gets spans over OTLP/HTTP, such as http://collector:4318 [default: none]
+    #[arg(value_name = "URL")]
+    otlp_endpoint / "OTEL_EXPORTER_OTLP_ENDPOINT": String = String::new();
+    /// Name of this service in traces [default: thalweg]
+    #[arg(value_name = "NAME")]
+    otlp_service_name / "OTEL_SERVICE_NAME": String = "thalweg".to_owned();
+    /// Share of requests that are traced; one that comes with a traceparent is as that says [default: 0.01]
+    #[arg(value_name = "SHARE")]
+    trace_ratio / "OTEL_TRACES_SAMPLER_ARG": f64 = 0.01;
+    /// Lines of the access log in a second at the most; 0: none [default: 100]
+    #[arg(value_name = "COUNT")]
+    access_log / "THALWEG_ACCESS_LOG": u32 = 100;
     /// What is logged: error, warn, info, debug, trace, or directives for single modules [default: info]
     #[arg(value_name = "FILTER")]
     log / "THALWEG_LOG": String = "info".to_owned();
@@ -219,6 +231,10 @@ impl RawSettings {
                 "it is warned of at a ping and ends at the next, so twice ping_interval is the least";
             return Err(ConfigError::Invalid { setting: "idle_timeout", found, wanted });
         }
+        if !(0.0..=1.0).contains(&settings.trace_ratio) {
+            let found = settings.trace_ratio.to_string();
+            return Err(ConfigError::Invalid { setting: "trace_ratio", found, wanted: "it is from 0 to 1" });
+        }
         if settings.idle_timeout != 0 && settings.ping_interval == 0 {
             let wanted = "idle_timeout needs pings";
             return Err(ConfigError::Invalid { setting: "ping_interval", found: "0".into(), wanted });
@@ -276,6 +292,7 @@ mod tests {
             "tls_certificate = 'c'",
             expect!["tls_key: nothing was given, a tls_certificate needs its key"],
         );
+        check("trace_ratio = 1.5", expect!["trace_ratio: 1.5 was given, it is from 0 to 1"]);
         check("threads = 0", expect!["threads: 0 was given, at least 1 is needed"]);
         check(
             "max_request_memory = 5",
@@ -290,7 +307,7 @@ mod tests {
                   |
                 1 | listn = 'x'
                   | ^^^^^
-                unknown field `listn`, expected one of `listen`, `metrics_listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `run_timeout`, `log`, `log_format`"#]],
+                unknown field `listn`, expected one of `listen`, `metrics_listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `run_timeout`, `otlp_endpoint`, `otlp_service_name`, `trace_ratio`, `access_log`, `log`, `log_format`"#]],
         );
     }
 

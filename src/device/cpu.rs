@@ -119,7 +119,7 @@ impl Cpu {
                 Some(reduction) => columns.extend(reduce::reduce(&column, reduction)?),
             }
         }
-        Ok(BatchOutput { columns })
+        Ok(BatchOutput::new(columns))
     }
 
     /// Keeps the states that a run gave, behind what clients get, for the slots of its batch.

@@ -34,7 +34,7 @@ use crate::error::{Code, Error, Result};
 use crate::metrics::ModelMetrics;
 use crate::queue::Request;
 use crate::reply::Wakes;
-use crate::tensor::{BatchOutput, Rows};
+use crate::tensor::{BatchOutput, Rows, Stages};
 
 struct Lane {
     feed: Arc<Feed>,
@@ -172,7 +172,8 @@ impl Lane {
         let run = landed - begun;
         self.pacing.landed(rows, gathered, landed);
         match result {
-            Ok(Landed { output, times }) => {
+            Ok(Landed { mut output, times }) => {
+                output.stages = Some(Stages { taken, gathered, begun, landed, rows });
                 // Counted before anyone is answered: who has an answer also finds it in the statistics.
                 self.metrics.ran(rows, gathered - taken, run);
                 if let Some((times, graph)) = times {

@@ -89,7 +89,7 @@ mod tests {
                 let storage = Storage::Fixed(Box::new(bytemuck::cast_slice::<i32, u8>(&next).to_vec()));
                 Column::new(DataType::Int32, smallvec![next.len(), 1], Some(0), storage).unwrap()
             };
-            Ok(BatchOutput { columns: vec![column(), column()] })
+            Ok(BatchOutput::new(vec![column(), column()]))
         }
     }
 

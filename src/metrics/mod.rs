@@ -7,6 +7,7 @@ mod gpu;
 mod key;
 mod model;
 mod net;
+mod trace;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use gpu::{GpuMetrics, GpuReading, OnDevice};
 pub use key::KeyMetrics;
 pub use model::{ModelMetrics, Outcome, Statistics};
 pub use net::{NetMetrics, Side};
+pub use trace::TraceMetrics;
 
 pub(crate) const REQUESTS: &str = "thalweg_requests_total";
 pub(crate) const BATCH_SIZE: &str = "thalweg_batch_size";
@@ -53,6 +55,8 @@ pub(crate) const GPU_STAGE_SECONDS: &str = "thalweg_gpu_stage_duration_seconds";
 pub(crate) const GPU_COPIED_BYTES: &str = "thalweg_gpu_copied_bytes_total";
 pub(crate) const GPU_PADDED_ROWS: &str = "thalweg_gpu_padded_rows_total";
 pub(crate) const GPU_GRAPH_REPLAYS: &str = "thalweg_gpu_graph_replays_total";
+pub(crate) const SPANS_EXPORTED: &str = "thalweg_spans_exported_total";
+pub(crate) const SPANS_DROPPED: &str = "thalweg_spans_dropped_total";
 pub(crate) const REQUEST_MEMORY: &str = "thalweg_request_memory_bytes";
 
 const BATCH_BUCKETS: &[f64] = &[
@@ -187,5 +191,7 @@ fn describe() {
     describe_counter!(GPU_COPIED_BYTES, Unit::Bytes, "Bytes copied between the host and GPUs, by direction");
     describe_counter!(GPU_PADDED_ROWS, "Rows that filled batches up to the size of their bucket");
     describe_counter!(GPU_GRAPH_REPLAYS, "Batches that ran as a replay of a captured CUDA graph");
+    describe_counter!(SPANS_EXPORTED, "Spans that the collector has taken");
+    describe_counter!(SPANS_DROPPED, "Spans that were dropped, by reason");
     describe_gauge!(REQUEST_MEMORY, Unit::Bytes, "Payload bytes of requests that wait or run");
 }

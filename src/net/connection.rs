@@ -61,6 +61,11 @@ pub trait Endpoint: Send + Sync {
     /// What to keep with an error that no request caused.
     fn unasked(&self) -> Self::Context;
 
+    /// The id that the client gave the request.
+    fn id<'c>(&self, _context: &'c Self::Context) -> Option<&'c str> {
+        None
+    }
+
     /// Appends the frame that answers a request.
     fn encode(&self, context: Self::Context, answer: Answer, out: &mut BytesMut);
 

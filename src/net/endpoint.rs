@@ -1,6 +1,5 @@
 //! The WebSocket that a request asks for: which endpoint of which model, and the way there.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use super::route::{ModelRoute, Route};
 use super::server::State;
 use super::stream::{ByteEndpoint, Choices, SignalEndpoint, Source};
 use super::upgrade::{self, Halves};
+use super::visit::Visit;
 use crate::error::{Code, Error, Result};
 use crate::registry::Stream;
 
@@ -31,7 +31,12 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// `None` if the route is no WebSocket; the request is then answered as plain HTTP.
-    pub fn find<B>(state: &State, route: &Route<'_>, request: &Request<B>) -> Result<Option<Self>> {
+    pub fn find<B>(
+        state: &State,
+        mut visit: Option<&mut Visit>,
+        route: &Route<'_>,
+        request: &Request<B>,
+    ) -> Result<Option<Self>> {
         let query = request.uri().query().unwrap_or_default();
         let value = |name: &str| {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
@@ -48,6 +53,8 @@ impl Endpoint {
             _ => return Ok(None),
         };
         let (served, clock) = (Arc::clone(served), state.clock);
+        visit.iter_mut().for_each(|visit| visit.asks_for(&served));
+        let talk = visit.and_then(|visit| visit.talk(if streams { "step" } else { "infer" }));
         Ok(Some(if streams {
             let output = value("output");
             let choices = Choices {
@@ -58,12 +65,12 @@ impl Endpoint {
             let limits = state.limits;
             match served.stream.clone() {
                 Some(Stream::Bytes(stream)) => {
-                    Self::Bytes(ByteEndpoint::new(served, stream, choices, limits, clock))
+                    Self::Bytes(ByteEndpoint::new(served, stream, choices, limits, clock).traced(talk))
                 }
                 Some(Stream::Signal(stream)) => {
                     let source = Source::choose(&stream, value("encoding"), value("sample_rate"))?;
                     let endpoint = SignalEndpoint::new(served, stream, source, choices, limits, clock)?;
-                    Self::Signal(Box::new(endpoint))
+                    Self::Signal(Box::new(endpoint.traced(talk)))
                 }
                 None => {
                     let message =
@@ -72,7 +79,7 @@ impl Endpoint {
                 }
             }
         } else {
-            Self::Infer(InferEndpoint::new(served, clock))
+            Self::Infer(InferEndpoint::new(served, clock).traced(talk))
         }))
     }
 
@@ -80,7 +87,7 @@ impl Endpoint {
     pub fn open(
         self,
         state: &Arc<State>,
-        peer: IpAddr,
+        visit: &mut Option<Visit>,
         pass: Option<Pass>,
         request: &mut Request<Incoming>,
     ) -> Result<Response<Empty<Bytes>>> {
@@ -89,16 +96,17 @@ impl Endpoint {
         if let Some(chosen) = subprotocol {
             reply.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
         }
-        let place = state.crowd.enter(peer)?;
+        let place = visit.as_ref().map(|visit| state.crowd.enter(visit.address())).transpose()?;
         let pass = pass.map(Pass::open).transpose()?;
+        let Some(visit) = visit.take() else { return Err(Error::new(Code::Internal, "nobody asked")) };
         let state = Arc::clone(state);
         // Taken here, so that the server waits for this connection from now on.
         let stop = state.phases();
         tokio::spawn(async move {
             let _place = place;
             match upgrade::halves(upgrade).await {
-                Some(Halves::Plain(read, write)) => self.serve(read, write, pass, &state, stop).await,
-                Some(Halves::Tls(read, write)) => self.serve(read, write, pass, &state, stop).await,
+                Some(Halves::Plain(read, write)) => self.serve(read, write, pass, visit, &state, stop).await,
+                Some(Halves::Tls(read, write)) => self.serve(read, write, pass, visit, &state, stop).await,
                 None => {}
             }
         });
@@ -110,6 +118,7 @@ impl Endpoint {
         read: R,
         write: W,
         pass: Option<Pass>,
+        visit: Visit,
         state: &State,
         stop: watch::Receiver<Phase>,
     ) where
@@ -117,19 +126,29 @@ impl Endpoint {
         W: AsyncWrite + Unpin,
     {
         let (limits, metrics) = (state.limits, &state.metrics);
-        match self {
+        let code = match self {
             Self::Infer(endpoint) => {
-                let (open, endpoint) = (metrics.connection_opened("infer"), Metered::new(&endpoint, pass));
-                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+                let open = metrics.connection_opened("infer");
+                let endpoint = Metered::new(&endpoint, pass, &visit);
+                let code = connection::serve(read, write, &endpoint, limits, metrics, stop).await;
+                open.close(code);
+                code
             }
             Self::Bytes(endpoint) => {
-                let (open, endpoint) = (metrics.connection_opened("stream"), Metered::new(&endpoint, pass));
-                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+                let open = metrics.connection_opened("stream");
+                let endpoint = Metered::new(&endpoint, pass, &visit);
+                let code = connection::serve(read, write, &endpoint, limits, metrics, stop).await;
+                open.close(code);
+                code
             }
             Self::Signal(endpoint) => {
-                let (open, endpoint) = (metrics.connection_opened("stream"), Metered::new(&*endpoint, pass));
-                open.close(connection::serve(read, write, &endpoint, limits, metrics, stop).await);
+                let open = metrics.connection_opened("stream");
+                let endpoint = Metered::new(&*endpoint, pass, &visit);
+                let code = connection::serve(read, write, &endpoint, limits, metrics, stop).await;
+                open.close(code);
+                code
             }
-        }
+        };
+        visit.closed(code);
     }
 }

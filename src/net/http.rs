@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,10 +16,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use super::endpoint::Endpoint;
+use super::journal::REQUEST_ID;
 use super::listener::Door;
 use super::route::{ModelRoute, Route};
 use super::server::State;
+use super::visit::Visit;
 use super::{admin, infer, upgrade};
+use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::protocol;
 use crate::registry::{Registry, Served};
@@ -35,27 +38,37 @@ const MAX_HEADERS: usize = 64 << 10;
 
 pub async fn handle(
     state: Arc<State>,
-    peer: IpAddr,
+    peer: SocketAddr,
     door: Door,
     mut request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let path = request.uri().path().to_owned();
     let route = Route::parse(&path).filter(|route| door.leads_to(route));
+    let visit = Visit::begin(&state, peer, route.as_ref(), &request);
+    let id = visit.id.clone();
+    // A WebSocket takes it along.
+    let mut visit = Some(visit);
     let reply = match &route {
         _ if headers_size(request.headers()) > MAX_HEADERS => {
             let message = format!("the headers are larger than the limit of {MAX_HEADERS} bytes");
             Err(Refused::from(Error::new(Code::HeadersTooLarge, message)))
         }
-        Some(route) => respond(&state, peer, door, route, &mut request).await,
+        Some(route) => respond(&state, &mut visit, door, route, &mut request).await,
         None => Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'")))),
     };
+    let error = reply.as_ref().err().map(|refused| refused.error.clone());
     let mut reply = reply.unwrap_or_else(|refused| refused.reply(route.as_ref()));
+    reply.headers_mut().insert(REQUEST_ID, id);
     if state.is_ending() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The next connection may lead to another server.
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let label = route.as_ref().map_or("other", Route::label);
     state.metrics.http_request(label, reply.status().as_u16());
+    if let Some(visit) = visit {
+        let bytes = reply.body().size_hint().lower();
+        visit.answered(reply.status().as_u16(), usize::try_from(bytes).unwrap_or(usize::MAX), error.as_ref());
+    }
     read_off(&state, request);
     Ok(reply)
 }
@@ -129,7 +142,7 @@ impl Refused {
 
 async fn respond(
     state: &Arc<State>,
-    peer: IpAddr,
+    visit: &mut Option<Visit>,
     door: Door,
     route: &Route<'_>,
     request: &mut Request<Incoming>,
@@ -138,17 +151,21 @@ async fn respond(
         Some(access) if door != Door::Side && !route.is_open() => access.admit(request)?,
         _ => None,
     };
+    if let (Some(visit), Some(pass)) = (visit.as_mut(), &pass) {
+        visit.with_key(pass.name());
+    }
     if upgrade::is_upgrade(request)
-        && let Some(endpoint) = Endpoint::find(state, route, request)?
+        && let Some(endpoint) = Endpoint::find(state, visit.as_mut(), route, request)?
     {
-        let reply = endpoint.open(state, peer, pass, request)?;
+        let reply = endpoint.open(state, visit, pass, request)?;
         return Ok(reply.map(|_| Full::default()));
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match route {
         Route::Model { model, version, what: ModelRoute::Infer } if request.method() == Method::POST => {
             let served = Arc::clone(state.registry()?.get(model, version.as_deref())?);
-            infer(state, &served, request).await
+            visit.iter_mut().for_each(|visit| visit.asks_for(&served));
+            infer(state, visit, &served, request).await
         }
         Route::Root | Route::Model { what: ModelRoute::Stream, .. } => {
             let message = "this path is a WebSocket; connect to it with ws:// or wss://";
@@ -178,6 +195,7 @@ async fn respond(
         Route::Model { model, version, what } => {
             let registry = state.registry()?;
             let served = registry.get(model, version.as_deref())?;
+            visit.iter_mut().for_each(|visit| visit.asks_for(served));
             if *what == ModelRoute::Ready && !served.is_ready() {
                 let message = "an instance of the model has failed and is not back yet";
                 return Err(Error::new(Code::ModelNotReady, message).into());
@@ -198,6 +216,7 @@ fn tell(registry: &Registry, served: &Arc<Served>, what: ModelRoute) -> Value {
 
 async fn infer(
     state: &State,
+    visit: &mut Option<Visit>,
     served: &Arc<Served>,
     request: &mut Request<Incoming>,
 ) -> Result<Reply, Refused> {
@@ -216,17 +235,22 @@ async fn infer(
     };
     let arrived = state.clock.now();
     let body = body(state, request).await?;
+    let mut span = visit.as_mut().and_then(|visit| visit.span.take());
+    span.iter_mut().for_each(|span| span.stage("receive", state.clock.now()));
     let decoded = match header_length {
         Some(length) => protocol::decode_framed(body, length),
         None => protocol::decode_json(&body),
     };
 
     // Dropped with this future when the client hangs up, so that nobody works for it any more.
-    let mailbox = Abandon(Mailbox::new(1));
-    infer::submit(decoded, infer::Pending::new(served, arrived, true), state.clock, &mailbox.0);
+    let mailbox = Abandon(Mailbox::new(1), state.clock);
+    span.iter_mut().for_each(|span| span.stage("decode", state.clock.now()));
+    let mut pending = infer::Pending::new(served, arrived, true);
+    pending.span = span;
+    infer::submit(decoded, pending, state.clock, &mailbox.0);
     let mut ready = Vec::with_capacity(1);
     poll_fn(|cx| mailbox.0.poll_answers(cx, &mut ready)).await;
-    let Some((pending, answer)) = ready.pop() else {
+    let Some((mut pending, answer)) = ready.pop() else {
         return Err(Error::new(Code::Internal, "the answer was lost").into());
     };
 
@@ -236,6 +260,10 @@ async fn infer(
         true => protocol::encode_framed(&mut body, head, outputs),
         false => protocol::encode_json(&mut body, head, outputs).map(|()| 0),
     });
+    if let (Some(visit), Some(mut span)) = (visit.as_mut(), pending.span.take()) {
+        span.stage("encode", state.clock.now());
+        visit.span = Some(span);
+    }
     let header_length = header_length.map_err(|error| Refused { error, id: pending.id().map(Into::into) })?;
     let mut reply = json_reply(body.freeze());
     if binary {
@@ -246,11 +274,11 @@ async fn infer(
 }
 
 /// Closes a mailbox when it goes.
-struct Abandon(Arc<Mailbox<infer::Pending>>);
+struct Abandon(Arc<Mailbox<infer::Pending>>, Clock);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.close().for_each(|pending| pending.abandon());
+        self.0.close().for_each(|pending| pending.abandon(self.1.now()));
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::connection::Endpoint;
-use super::form::Form;
+use super::form::{Form, Repeated};
 use super::sequence;
 use super::socket::append_frame;
 use crate::clock::{Clock, Time};
@@ -19,11 +19,13 @@ use crate::error::{Code, Error, Result, excerpt};
 use crate::metrics::Outcome;
 use crate::protocol::{
     self, InferRequest, OutputView, Parameters, Refusal, RequestedOutput, ResponseHead, Sequence,
+    TraceContext,
 };
 use crate::queue::Draft;
 use crate::registry::Served;
 use crate::reply::{Answer, Mailbox};
 use crate::tensor::{DataType, Fit, Offered, Payload, Rows, TensorSpec};
+use crate::trace::{Parent, Span, Talk};
 
 /// What is kept of a request to encode its answer.
 pub struct Pending {
@@ -33,6 +35,8 @@ pub struct Pending {
     arrived: Time,
     /// Whether its answer on a socket is a text message.
     text: bool,
+    /// If it is traced.
+    pub span: Option<Box<Span>>,
 }
 
 /// One output that a request wants.
@@ -45,7 +49,7 @@ pub struct Wanted {
 
 impl Pending {
     pub fn new(served: &Arc<Served>, arrived: Time, text: bool) -> Self {
-        Self { served: Arc::clone(served), id: None, outputs: SmallVec::new(), arrived, text }
+        Self { served: Arc::clone(served), id: None, outputs: SmallVec::new(), arrived, text, span: None }
     }
 
     pub fn served(&self) -> &Arc<Served> {
@@ -68,11 +72,15 @@ impl Pending {
 
     /// Encodes the rows as `encode` says, and counts how the request ended.
     pub fn encode<T>(
-        &self,
+        &mut self,
         answer: Answer,
         now: Time,
         encode: impl FnOnce(&ResponseHead<'_>, &[OutputView<'_>]) -> Result<T>,
     ) -> Result<T> {
+        if let (Some(span), Ok(rows)) = (&mut self.span, &answer) {
+            span.set("thalweg.rows", i64::try_from(rows.count).unwrap_or(i64::MAX));
+            rows.output.stages.iter().for_each(|stages| span.ran(stages, now));
+        }
         let result = answer.and_then(|rows| {
             let head = ResponseHead {
                 model: &self.served.name,
@@ -86,8 +94,12 @@ impl Pending {
         result
     }
 
-    pub fn abandon(&self) {
+    /// Its client left before the answer.
+    pub fn abandon(self, now: Time) {
         self.served.metrics.answered(Outcome::Cancelled, std::time::Duration::ZERO);
+        if let Some(span) = self.span {
+            span.left(now);
+        }
     }
 
     fn views<'a>(&'a self, rows: &'a Rows) -> SmallVec<[OutputView<'a>; 2]> {
@@ -210,36 +222,69 @@ fn draft(served: &Served, request: InferRequest, arrived: Time) -> Result<Prepar
 pub struct InferEndpoint {
     served: Arc<Served>,
     clock: Clock,
+    /// Only if there are traces.
+    talk: Option<Box<Talk>>,
     /// That of the last binary request.
     form: Mutex<Option<Form>>,
 }
 
 impl InferEndpoint {
     pub fn new(served: Arc<Served>, clock: Clock) -> Self {
-        Self { served, clock, form: Mutex::new(None) }
+        Self { served, clock, talk: None, form: Mutex::new(None) }
+    }
+
+    /// Traces the messages that are sampled, if there are traces.
+    #[must_use]
+    pub fn traced(self, talk: Option<Box<Talk>>) -> Self {
+        Self { talk, ..self }
     }
 
     /// Whether a message would be taken without being decoded.
     #[cfg(test)]
     pub fn knows(&self, message: &Bytes) -> bool {
-        self.form.lock().as_ref().is_some_and(|form| form.repeat(message, self.clock.now()).is_some())
+        self.repeat(message, self.clock.now()).is_some()
     }
 
-    fn prepare_binary(&self, message: Bytes, pending: &mut Pending) -> Result<Prepared, Refusal> {
-        let mut form = self.form.lock();
-        if let Some(repeated) = form.as_ref().and_then(|form| form.repeat(&message, pending.arrived)) {
+    fn repeat(&self, message: &Bytes, arrived: Time) -> Option<Repeated> {
+        self.form.lock().as_ref()?.repeat(message, arrived)
+    }
+
+    fn take(&self, text: bool, message: Bytes, pending: &mut Pending) -> Result<Prepared, Refusal> {
+        if !text && let Some(repeated) = self.repeat(&message, pending.arrived) {
+            pending.span = self.begin(None, repeated.id.as_deref(), pending.arrived);
             (pending.id, pending.outputs) = (repeated.id, repeated.outputs);
             return Ok((repeated.draft, None));
         }
-        let prepared = prepare(protocol::decode_binary(message.clone()), pending, true)?;
+        let decoded =
+            if text { protocol::decode_json(&message) } else { protocol::decode_binary(message.clone()) };
+        let request = decoded.as_ref().ok();
+        let context = request.and_then(|request| request.parameters.trace.as_deref());
+        pending.span =
+            self.begin(context, request.and_then(|request| request.id.as_deref()), pending.arrived);
+        let is_traced = context.is_some();
+        let prepared = prepare(decoded, pending, !text)?;
         // What it is worth to look into tensors for is worth it each time.
         let as_they_are = |spec: &TensorSpec| !matches!(spec.datatype, DataType::Bytes | DataType::Bool);
         if let (draft, None) = &prepared
+            && !text
+            && !is_traced
             && self.served.signature.inputs.iter().all(as_they_are)
         {
-            *form = Form::of(&message, draft, &pending.outputs, pending.id());
+            *self.form.lock() = Form::of(&message, draft, &pending.outputs, pending.id());
         }
         Ok(prepared)
+    }
+
+    /// The span of a message that has been decoded, if it is traced.
+    fn begin(&self, context: Option<&TraceContext>, id: Option<&str>, arrived: Time) -> Option<Box<Span>> {
+        let talk = self.talk.as_ref()?;
+        let parent = context.and_then(|context| Parent::parse(&context.parent, context.state.as_deref()));
+        let mut span = talk.begin(parent.as_ref(), arrived)?;
+        if let Some(id) = id {
+            span.set("thalweg.message.id", id.to_owned());
+        }
+        span.stage("decode", self.clock.now());
+        Some(span)
     }
 }
 
@@ -250,10 +295,7 @@ impl Endpoint for InferEndpoint {
 
     fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Pending>>) {
         let mut pending = Pending::new(&self.served, self.clock.now(), text);
-        let prepared = match text {
-            true => prepare(protocol::decode_json(&payload), &mut pending, false),
-            false => self.prepare_binary(payload, &mut pending),
-        };
+        let prepared = self.take(text, payload, &mut pending);
         hand_over(prepared, pending, self.clock, mailbox);
     }
 
@@ -261,22 +303,30 @@ impl Endpoint for InferEndpoint {
         Pending::new(&self.served, self.clock.now(), true)
     }
 
-    fn encode(&self, pending: Pending, answer: Answer, out: &mut BytesMut) {
+    fn id<'c>(&self, pending: &'c Pending) -> Option<&'c str> {
+        pending.id()
+    }
+
+    fn encode(&self, mut pending: Pending, answer: Answer, out: &mut BytesMut) {
         let now = self.clock.now();
-        let opcode = if pending.text { OpCode::Text } else { OpCode::Binary };
+        let text = pending.text;
+        let opcode = if text { OpCode::Text } else { OpCode::Binary };
         let encoded = append_frame(out, opcode, |out| {
-            pending.encode(answer, now, |head, outputs| match pending.text {
+            pending.encode(answer, now, |head, outputs| match text {
                 true => protocol::encode_json(out, head, outputs),
                 false => protocol::encode_binary(out, head, outputs),
             })
         });
-        if let Err(error) = encoded {
-            append_error(out, &error, pending.id(), false);
+        if let Err(error) = &encoded {
+            append_error(out, error, pending.id(), false);
+        }
+        if let Some(span) = pending.span.take() {
+            span.encoded(encoded.as_ref().err(), self.clock.now());
         }
     }
 
     fn abandon(&self, pending: Pending) {
-        pending.abandon();
+        pending.abandon(self.clock.now());
     }
 }
 

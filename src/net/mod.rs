@@ -12,6 +12,7 @@ mod endpoint;
 mod form;
 mod http;
 mod infer;
+mod journal;
 pub mod keepalive;
 mod listener;
 mod parting;
@@ -26,6 +27,7 @@ mod tests;
 mod timer;
 mod tls;
 pub mod upgrade;
+mod visit;
 mod watched;
 
 pub use access::is_name as is_key_name;

@@ -21,6 +21,7 @@ use super::connection::Limits;
 use super::crowd::Crowd;
 use super::drain::{self, Phase};
 use super::http;
+use super::journal::Journal;
 use super::keepalive::Keepalive;
 use super::listener::{self, Door, Guest};
 use super::patience::Patience;
@@ -32,12 +33,16 @@ use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
 use crate::queue::Memory;
 use crate::registry::Registry;
+use crate::trace::Traces;
 
 /// Samples of histograms are folded this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How often it is asked whether a run takes too long.
 const WATCH: Duration = Duration::from_secs(1);
+
+/// How long a collector is waited for at the end.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// How long HTTP connections are kept once the server ends, so that a request which is on its way has an answer.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -69,6 +74,9 @@ pub struct State {
     run_timeout: Duration,
     /// Who may use the server, if not everybody.
     pub access: Option<Access>,
+    pub journal: Journal,
+    /// Who gives out spans, if there is a collector to get them.
+    pub traces: OnceLock<Arc<Traces>>,
     /// Set once all models are loaded.
     registry: OnceLock<Registry>,
     phase: watch::Sender<Phase>,
@@ -103,6 +111,8 @@ impl State {
             grace: Duration::from_secs(settings.grace_period),
             run_timeout: Duration::from_secs(settings.run_timeout),
             access,
+            journal: Journal::new(settings.access_log),
+            traces: OnceLock::new(),
             registry: OnceLock::new(),
             phase: watch::Sender::new(Phase::Open),
         }))
@@ -145,6 +155,11 @@ impl State {
     /// Whether the server is on its way to its end.
     pub fn is_ending(&self) -> bool {
         *self.phase.borrow() != Phase::Open
+    }
+
+    /// From now on requests are traced.
+    pub fn trace(&self, traces: Arc<Traces>) {
+        let _ = self.traces.set(traces);
     }
 
     /// From now on the server is ready.
@@ -216,10 +231,20 @@ impl Server {
         let mut phases = self.state.phases();
         self.accept(ends(&mut phases), true).await;
         drop(phases);
+        let told = self.state.clock.now();
         self.drain().await;
+        self.flush(told + self.state.grace).await;
         upkeep.abort();
         look.abort();
         watch.abort();
+    }
+
+    /// Sends the spans that are left, before the server has to be gone.
+    async fn flush(&self, end: Time) {
+        let limit = FLUSH.min(end - self.state.clock.now());
+        if let Some(traces) = self.state.traces.get().map(Arc::clone) {
+            let _ = tokio::task::spawn_blocking(move || traces.flush(limit)).await;
+        }
     }
 
     /// Accepts connections for as long as something else takes.
@@ -295,7 +320,7 @@ async fn connection(
         }
     };
     let timeout = state.request_timeout;
-    let handle = |request| http::handle(Arc::clone(&state), peer.ip(), door, request);
+    let handle = |request| http::handle(Arc::clone(&state), peer, door, request);
     let refuse = |request| http::want_tls(Arc::clone(&state), request);
     match guest {
         Guest::Plain(socket) => serve(socket, service_fn(handle), timeout, phases).await,

@@ -28,6 +28,8 @@ pub(super) struct RequestParameters {
     pub sequence_start: Option<bool>,
     pub sequence_end: Option<bool>,
     pub binary_data_output: Option<bool>,
+    pub traceparent: Option<Box<str>>,
+    pub tracestate: Option<Box<str>>,
 }
 
 #[derive(Default)]
@@ -121,6 +123,8 @@ impl<'de> Fields<'de> for RequestParameters {
             "sequence_start" => set(&mut self.sequence_start, map.next_value()?)?,
             "sequence_end" => set(&mut self.sequence_end, map.next_value()?)?,
             "binary_data_output" => set(&mut self.binary_data_output, map.next_value()?)?,
+            "traceparent" => set(&mut self.traceparent, map.next_value()?)?,
+            "tracestate" => set(&mut self.tracestate, map.next_value()?)?,
             _ => return Ok(false),
         }
         Ok(true)

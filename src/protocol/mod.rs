@@ -21,8 +21,8 @@ mod text;
 pub use error::encode_error;
 pub use metadata::{ModelMetadata, ServerMetadata, TensorMetadata};
 pub use request::{
-    InferRequest, InputTensor, Parameters, Refusal, RequestedOutput, Sequence, SequenceId, decode_binary,
-    decode_framed, decode_json,
+    InferRequest, InputTensor, Parameters, Refusal, RequestedOutput, Sequence, SequenceId, TraceContext,
+    decode_binary, decode_framed, decode_json,
 };
 pub use response::{OutputView, ResponseHead, encode_binary, encode_framed, encode_json, encode_result};
 pub use stream::{Happened, Span, encode_done, encode_going_away, encode_happened, encode_told};

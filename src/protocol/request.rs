@@ -40,6 +40,15 @@ pub struct Parameters {
     pub sequence: Option<Sequence>,
     /// Whether outputs that do not say otherwise are wanted as binary data.
     pub binary_data_output: bool,
+    /// The trace that the request is a part of, if it says so in W3C's words.
+    pub trace: Option<Box<TraceContext>>,
+}
+
+/// What the headers `traceparent` and `tracestate` would say; nobody has looked at it yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    pub parent: Box<str>,
+    pub state: Option<Box<str>>,
 }
 
 /// The sequence that a request is a step of.
@@ -188,6 +197,7 @@ fn parameters(given: envelope::RequestParameters) -> Result<Parameters> {
         priority: given.priority.unwrap_or(0),
         sequence: id.map(|id| Sequence { id, start, end }),
         binary_data_output: given.binary_data_output.unwrap_or(false),
+        trace: given.traceparent.map(|parent| Box::new(TraceContext { parent, state: given.tracestate })),
     })
 }
 

@@ -12,7 +12,7 @@ mod told;
 
 pub use conversion::{Conversion, Narrow};
 pub use datatype::DataType;
-pub use output::{BatchOutput, Column, Rows, Slice, Storage};
+pub use output::{BatchOutput, Column, Rows, Slice, Stages, Storage};
 pub use payload::{ByteWindow, Payload};
 pub use reduction::Reduction;
 pub use signature::{Dim, Fit, GroupKey, Offered, Signature, StateSpec, TensorSpec};

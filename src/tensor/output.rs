@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{DataType, Shape, element_count};
+use crate::clock::Time;
 
 /// Where an output tensor's bytes lie.
 pub enum Storage {
@@ -25,6 +26,24 @@ pub struct Column {
 #[derive(Debug)]
 pub struct BatchOutput {
     pub columns: Vec<Column>,
+    /// How the batch came to it; set by its lane.
+    pub stages: Option<Stages>,
+}
+
+/// When a batch was where, and how large it was: what its requests tell of their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stages {
+    pub taken: Time,
+    pub gathered: Time,
+    pub begun: Time,
+    pub landed: Time,
+    pub rows: usize,
+}
+
+impl BatchOutput {
+    pub fn new(columns: Vec<Column>) -> Self {
+        Self { columns, stages: None }
+    }
 }
 
 /// The rows of a batch that answer one request; cheap to hand on, the bytes stay where they are.
@@ -91,7 +110,7 @@ impl Column {
 impl Rows {
     /// No rows of no batch: the answer to a request that needed no run.
     pub fn none() -> Self {
-        Self { output: Arc::new(BatchOutput { columns: Vec::new() }), start: 0, count: 0 }
+        Self { output: Arc::new(BatchOutput::new(Vec::new())), start: 0, count: 0 }
     }
 
     pub fn column(&self, output: usize) -> Option<Slice<'_>> {
@@ -157,7 +176,7 @@ mod tests {
         let bytes: Vec<u8> = (0..u8::try_from(element_count(&shape).unwrap()).unwrap()).collect();
         let column =
             Column::new(DataType::Uint8, shape, axis, Storage::Fixed(Box::new(bytes))).expect("fits");
-        let rows = Rows { output: Arc::new(BatchOutput { columns: vec![column] }), start, count };
+        let rows = Rows { output: Arc::new(BatchOutput::new(vec![column])), start, count };
         let slice = rows.column(0).unwrap();
         (slice.shape(), slice.chunks().flatten().copied().collect())
     }
@@ -176,7 +195,7 @@ mod tests {
         let bytes = b"\x01\0\0\0a\0\0\0\0\x02\0\0\0bc".to_vec();
         let storage = Storage::Strings { bytes, offsets: vec![0, 5, 9, 15] };
         let column = Column::new(DataType::Bytes, smallvec![3, 1], Some(0), storage).expect("fits");
-        let rows = Rows { output: Arc::new(BatchOutput { columns: vec![column] }), start: 1, count: 2 };
+        let rows = Rows { output: Arc::new(BatchOutput::new(vec![column])), start: 1, count: 2 };
         let slice = rows.column(0).unwrap();
         assert_eq!(slice.chunks().collect::<Vec<_>>(), [&b"\0\0\0\0\x02\0\0\0bc"[..]]);
         assert_eq!(slice.byte_len(), 10);

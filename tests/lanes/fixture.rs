@@ -85,7 +85,7 @@ impl Running for Fake {
             given.truncate(shape.iter().product());
         }
         let column = |_: &TensorView<'_>| column(&given, shape.clone(), axis);
-        Ok(BatchOutput { columns: inputs.iter().map(column).collect() })
+        Ok(BatchOutput::new(inputs.iter().map(column).collect()))
     }
 
     fn halt(&self) -> Option<Halt> {

@@ -87,7 +87,7 @@ impl Pipeline for Remote {
         let doubled: Vec<i64> = values.iter().map(|value| value * 2).collect();
         let storage = Storage::Fixed(Box::new(bytemuck::cast_slice::<i64, u8>(&doubled).to_vec()));
         let column = Column::new(DataType::Int64, smallvec![doubled.len(), 1], Some(0), storage).unwrap();
-        Ok(Landed { output: BatchOutput { columns: vec![column] }, times: None })
+        Ok(Landed { output: BatchOutput::new(vec![column]), times: None })
     }
 }
 

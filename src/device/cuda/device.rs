@@ -342,7 +342,7 @@ impl CudaDevice {
             columns.push(column.ok_or_else(|| Error::new(Code::Internal, "an output is not whole"))?);
             end = (end + length).next_multiple_of(16);
         }
-        Ok((BatchOutput { columns }, leg.times().map_err(failed)?))
+        Ok((BatchOutput::new(columns), leg.times().map_err(failed)?))
     }
 
     fn next(&self) -> usize {

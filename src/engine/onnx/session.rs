@@ -67,7 +67,7 @@ impl Running for OnnxSession {
             })?;
             values::column(name, given.swap_remove(place).1, *batch_axis)
         };
-        Ok(BatchOutput { columns: self.outputs.iter().map(&mut take).collect::<Result<_>>()? })
+        Ok(BatchOutput::new(self.outputs.iter().map(&mut take).collect::<Result<_>>()?))
     }
 
     /// ONNX Runtime looks before each operator whether it is to end, also within loops.

@@ -47,6 +47,11 @@ impl Pass {
         Self { key, clock, counted: false }
     }
 
+    /// The key's name, which is no secret.
+    pub fn name(&self) -> &str {
+        &self.key.name
+    }
+
     /// One more request.
     pub fn request(&self) -> Result<()> {
         let outcome = self.key.standing.lock().request(self.clock.now(), self.clock.date());

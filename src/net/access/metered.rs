@@ -1,4 +1,5 @@
-//! An endpoint behind a pass: what the key may not ask is refused in its turn, before it is read.
+//! An endpoint behind a pass: what the key may not ask is refused in its turn, before it is read; and all that goes
+//! through is counted for the line that tells of the visit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,16 +8,18 @@ use bytes::{Bytes, BytesMut};
 
 use super::Pass;
 use crate::net::connection::{Endpoint, Resume};
+use crate::net::visit::Visit;
 use crate::reply::{Answer, Mailbox};
 
 pub struct Metered<'a, E> {
     inner: &'a E,
     pass: Option<Pass>,
+    visit: &'a Visit,
 }
 
 impl<'a, E: Endpoint> Metered<'a, E> {
-    pub fn new(inner: &'a E, pass: Option<Pass>) -> Self {
-        Self { inner, pass }
+    pub fn new(inner: &'a E, pass: Option<Pass>, visit: &'a Visit) -> Self {
+        Self { inner, pass, visit }
     }
 }
 
@@ -24,6 +27,7 @@ impl<E: Endpoint> Endpoint for Metered<'_, E> {
     type Context = E::Context;
 
     fn receive(&self, text: bool, payload: Bytes, mailbox: &Arc<Mailbox<Self::Context>>) {
+        self.visit.received.count(1, payload.len());
         match self.pass.as_ref().map_or(Ok(()), Pass::request) {
             Ok(()) => self.inner.receive(text, payload, mailbox),
             Err(error) => mailbox.issue(self.inner.unasked()).refuse(error),
@@ -32,6 +36,7 @@ impl<E: Endpoint> Endpoint for Metered<'_, E> {
 
     fn greet(&self, out: &mut BytesMut) {
         self.inner.greet(out);
+        self.visit.sent.count(u64::from(!out.is_empty()), out.len());
     }
 
     fn resume(&self, mailbox: &Arc<Mailbox<Self::Context>>) -> Resume {
@@ -47,7 +52,14 @@ impl<E: Endpoint> Endpoint for Metered<'_, E> {
     }
 
     fn encode(&self, context: Self::Context, answer: Answer, out: &mut BytesMut) {
+        let before = out.len();
+        self.visit.message(self.inner.id(&context), answer.as_ref().err());
         self.inner.encode(context, answer, out);
+        self.visit.sent.count(u64::from(out.len() > before), out.len() - before);
+    }
+
+    fn id<'c>(&self, context: &'c Self::Context) -> Option<&'c str> {
+        self.inner.id(context)
     }
 
     fn warn(&self, left: Duration, out: &mut BytesMut) {

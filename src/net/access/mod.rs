@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use file::{AccessFile, Browser};
 use key::Key;
 
+pub use bucket::Bucket;
 pub use credentials::subprotocol;
 pub use file::is_name;
 pub use key::Pass;

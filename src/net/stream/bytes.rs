@@ -21,6 +21,7 @@ use crate::queue::Draft;
 use crate::registry::{ByteStream, Labels, Served, Telling};
 use crate::reply::{Answer, Mailbox, Wakes};
 use crate::tensor::{GroupKey, Payload, Rows};
+use crate::trace::{Span, Talk};
 
 pub struct ByteEndpoint {
     served: Arc<Served>,
@@ -30,6 +31,7 @@ pub struct ByteEndpoint {
     clock: Clock,
     /// Messages received; only the reading half counts.
     received: AtomicU64,
+    talk: Option<Box<Talk>>,
 }
 
 /// A message whose result is owed.
@@ -38,6 +40,7 @@ pub struct Step {
     arrived: Time,
     /// The message itself, where it is too short for the model.
     short: Option<Bytes>,
+    span: Option<Box<Span>>,
 }
 
 impl ByteEndpoint {
@@ -48,7 +51,13 @@ impl ByteEndpoint {
         limits: Limits,
         clock: Clock,
     ) -> Self {
-        Self { served, stream, choices, limits, clock, received: AtomicU64::new(0) }
+        Self { served, stream, choices, limits, clock, received: AtomicU64::new(0), talk: None }
+    }
+
+    /// Traces the messages that are sampled, if there are traces.
+    #[must_use]
+    pub fn traced(self, talk: Option<Box<Talk>>) -> Self {
+        Self { talk, ..self }
     }
 
     fn labels(&self) -> Option<&Labels> {
@@ -60,7 +69,9 @@ impl ByteEndpoint {
 
     fn step(&self) -> Step {
         let seq = self.received.fetch_add(1, Ordering::Relaxed);
-        Step { seq, arrived: self.clock.now(), short: None }
+        let arrived = self.clock.now();
+        let span = self.talk.as_ref().and_then(|talk| super::begin(talk, seq, arrived));
+        Step { seq, arrived, short: None, span }
     }
 
     fn write(&self, step: &Step, rows: &Rows, out: &mut BytesMut) -> Result<()> {
@@ -125,15 +136,20 @@ impl Endpoint for ByteEndpoint {
         self.step()
     }
 
-    fn encode(&self, step: Step, answer: Answer, out: &mut BytesMut) {
+    fn encode(&self, mut step: Step, answer: Answer, out: &mut BytesMut) {
+        let mut span = step.span.take();
+        span.iter_mut().for_each(|span| super::ran(span, &answer, self.clock.now()));
         let result = answer.and_then(|rows| self.write(&step, &rows, out));
         let outcome = match &result {
             Ok(()) => Outcome::Success,
             Err(error) => Outcome::Error(error.code),
         };
         self.served.metrics.answered(outcome, self.clock.now() - step.arrived);
-        if let Err(error) = result {
-            append_error(out, &error, None, true);
+        if let Err(error) = &result {
+            append_error(out, error, None, true);
+        }
+        if let Some(span) = span {
+            span.encoded(result.as_ref().err(), self.clock.now());
         }
     }
 
@@ -141,7 +157,10 @@ impl Endpoint for ByteEndpoint {
         warn(left, out);
     }
 
-    fn abandon(&self, _: Step) {
+    fn abandon(&self, step: Step) {
         self.served.metrics.answered(Outcome::Cancelled, Duration::ZERO);
+        if let Some(span) = step.span {
+            span.left(self.clock.now());
+        }
     }
 }

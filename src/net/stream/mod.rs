@@ -17,10 +17,13 @@ pub use source::Source;
 
 use super::connection::Limits;
 use super::socket::append_frame;
+use crate::clock::Time;
 use crate::error::{Code, Error, Result};
 use crate::protocol::{self, OutputView};
 use crate::registry::Served;
+use crate::reply::Answer;
 use crate::tensor::Rows;
+use crate::trace::{Span, Talk};
 
 /// What a client chose in the query, whatever the model.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,20 @@ fn greet(
 /// Says that the connection will end unless the client sends something.
 fn warn(left: Duration, out: &mut BytesMut) {
     let Ok(()) = text(out, |out| protocol::encode_going_away(out, left.as_millis())) else { return };
+}
+
+/// The span of a step, if it is traced.
+fn begin(talk: &Talk, seq: u64, at: Time) -> Option<Box<Span>> {
+    let mut span = talk.begin(None, at)?;
+    span.set("thalweg.step.seq", i64::try_from(seq).unwrap_or(i64::MAX));
+    Some(span)
+}
+
+/// A step's answer has come, and is about to be encoded.
+fn ran(span: &mut Span, answer: &Answer, now: Time) {
+    if let Ok(Rows { output, .. }) = answer {
+        output.stages.iter().for_each(|stages| span.ran(stages, now));
+    }
 }
 
 /// Appends a text message that cannot fail.

@@ -29,6 +29,7 @@ use crate::reply::{Answer, Mailbox, Ticket, Wakes};
 use crate::signal::{Encoding, Event, Events, Framer, Window};
 use crate::streams::Seat;
 use crate::tensor::{Payload, Rows};
+use crate::trace::{self, Talk};
 
 pub struct SignalEndpoint {
     served: Arc<Served>,
@@ -39,6 +40,7 @@ pub struct SignalEndpoint {
     limits: Limits,
     clock: Clock,
     state: Mutex<State>,
+    talk: Option<Box<Talk>>,
 }
 
 /// What changes from message to message; both halves of the connection touch it.
@@ -74,6 +76,7 @@ pub enum Owed {
         arrived: Time,
         /// That of the stream's slot, where the model keeps state.
         generation: Option<u64>,
+        span: Option<Box<trace::Span>>,
     },
     /// A control message was carried out.
     Done(Done),
@@ -119,7 +122,13 @@ impl SignalEndpoint {
             closing: false,
         };
         let state = Mutex::new(state);
-        Ok(Self { served, stream, source, window_encoding, choices, limits, clock, state })
+        Ok(Self { served, stream, source, window_encoding, choices, limits, clock, state, talk: None })
+    }
+
+    /// Traces the steps that are sampled, if there are traces.
+    #[must_use]
+    pub fn traced(self, talk: Option<Box<Talk>>) -> Self {
+        Self { talk, ..self }
     }
 
     /// Carries out a text message.
@@ -153,7 +162,9 @@ impl SignalEndpoint {
         let arrived = self.clock.now();
         let slot = state.seat.as_ref().map(Seat::slot);
         let generation = slot.map(|slot| slot.generation);
-        let owed = Owed::Step { seq: state.steps, window: (window.start, window.end), arrived, generation };
+        let span = self.talk.as_ref().and_then(|talk| super::begin(talk, state.steps, arrived));
+        let window_of = (window.start, window.end);
+        let owed = Owed::Step { seq: state.steps, window: window_of, arrived, generation, span };
         state.steps += 1;
         let draft = Draft {
             payloads: smallvec![Payload::Signal(self.window_encoding, window.row)],
@@ -313,7 +324,7 @@ impl Endpoint for SignalEndpoint {
     }
 
     fn encode(&self, owed: Owed, answer: Answer, out: &mut BytesMut) {
-        let Owed::Step { seq, window, arrived, generation } = owed else {
+        let Owed::Step { seq, window, arrived, generation, mut span } = owed else {
             return match (owed, answer) {
                 (Owed::Done(done), Ok(_)) => {
                     let Ok(()) = self.write_done(done, out) else { return };
@@ -333,11 +344,15 @@ impl Endpoint for SignalEndpoint {
             }
             self.advance(&mut state);
         }
+        span.iter_mut().for_each(|span| super::ran(span, &answer, self.clock.now()));
         let result = answer.and_then(|rows| self.write(seq, window, &rows, out));
         let outcome = result.as_ref().map_or_else(|error| Outcome::Error(error.code), |()| Outcome::Success);
         self.served.metrics.answered(outcome, self.clock.now() - arrived);
-        if let Err(error) = result {
-            append_error(out, &error, None, true);
+        if let Err(error) = &result {
+            append_error(out, error, None, true);
+        }
+        if let Some(span) = span {
+            span.encoded(result.as_ref().err(), self.clock.now());
         }
     }
 
@@ -346,8 +361,11 @@ impl Endpoint for SignalEndpoint {
     }
 
     fn abandon(&self, owed: Owed) {
-        if let Owed::Step { .. } = owed {
+        if let Owed::Step { span, .. } = owed {
             self.served.metrics.answered(Outcome::Cancelled, Duration::ZERO);
+            if let Some(span) = span {
+                span.left(self.clock.now());
+            }
         }
     }
 }

@@ -107,7 +107,7 @@ impl Talk {
             }
             let storage = Storage::Fixed(Box::new(window.to_vec()));
             let column = Column::new(DataType::Uint8, smallvec![1, 2], Some(0), storage).unwrap();
-            let output = Arc::new(BatchOutput { columns: vec![column] });
+            let output = Arc::new(BatchOutput::new(vec![column]));
             ticket.answer(Ok(Rows { output, start: 0, count: 1 }), &mut Wakes::default());
         }
         told

@@ -43,7 +43,7 @@ fn batch(datatype: DataType, shape: &[usize], batch_axis: Option<usize>, bytes: 
         Storage::Fixed(Box::new(bytes))
     };
     let column = Column::new(datatype, shape.into(), batch_axis, storage).expect("the bytes fit the shape");
-    Rows { output: Arc::new(BatchOutput { columns: vec![column] }), start: 0, count }
+    Rows { output: Arc::new(BatchOutput::new(vec![column])), start: 0, count }
 }
 
 /// Randomness whose seed a failure shows; put in place of the random one it replays the failure.
