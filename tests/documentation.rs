@@ -109,6 +109,8 @@ fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String
     model.scattered(Duration::ZERO);
     model.answered(Outcome::Error(Code::QueueFull), Duration::ZERO);
     metrics.http_request("/", 200);
+    let traces = metrics.traces();
+    [&traces.exported, &traces.full].iter().for_each(|counter| counter.increment(1));
     metrics.tls_failed("gone");
     metrics.access_refused("no_key");
     metrics.key("k").connections(1);

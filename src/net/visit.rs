@@ -86,14 +86,14 @@ impl Visit {
             let mut span = traces.begin(|| format!("{method} {label}"), parent.as_ref(), arrived)?;
             span.set("http.request.method", method.to_string());
             span.set("http.route", label);
-            span.set("url.path", request.uri().path().to_owned());
+            span.set("url.path", short(request.uri().path()).to_owned());
             span.set("url.scheme", if state.tls.is_some() { "https" } else { "http" });
             span.set("client.address", peer.ip().to_string());
             span.set("client.port", i64::from(peer.port()));
             span.set("network.protocol.name", "http");
             span.set("network.protocol.version", "1.1");
             if let Some(agent) = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()) {
-                span.set("user_agent.original", agent.to_owned());
+                span.set("user_agent.original", short(agent).to_owned());
             }
             span.set("thalweg.request.id", text(&id).to_owned());
             Some(span)
@@ -270,6 +270,11 @@ impl Drop for Visit {
         }
         span.finish(now);
     }
+}
+
+/// So much of a client's text as a span keeps.
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(256)).unwrap_or(text)
 }
 
 fn text(id: &HeaderValue) -> &str {

@@ -39,9 +39,13 @@ pub(super) struct Queue {
     metrics: TraceMetrics,
 }
 
+/// As they come from the requests, which carry no more than a pointer.
+#[allow(clippy::vec_box, reason = "they are boxed already")]
+type Spans = Vec<Box<Span>>;
+
 #[derive(Default)]
 struct State {
-    spans: Vec<Box<Span>>,
+    spans: Spans,
     /// Somebody waits: what there is leaves at once.
     flushing: bool,
     sending: bool,
@@ -82,7 +86,7 @@ impl Queue {
     }
 
     /// The next spans to send; none once the queue is closed.
-    fn next(&self) -> Option<Vec<Box<Span>>> {
+    fn next(&self) -> Option<Spans> {
         let mut state = self.state.lock();
         state.sending = false;
         loop {
@@ -92,7 +96,8 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            if state.spans.len() < BATCH && !(state.flushing && !state.spans.is_empty()) {
+            let enough = if state.flushing { 1 } else { BATCH };
+            if state.spans.len() < enough {
                 self.wake.wait_for(&mut state, PAUSE);
             }
             if !state.spans.is_empty() {

@@ -4,6 +4,9 @@ use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
+/// A state that is longer is left out: spans wait in memory.
+const MAX_STATE: usize = 512;
+
 /// Who asked, and whether that is sampled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parent(pub(super) SpanContext);
@@ -23,6 +26,7 @@ impl Parent {
         if !fits || !ends {
             return None;
         }
+        let tracestate = tracestate.filter(|state| state.len() <= MAX_STATE);
         let context = TraceContextPropagator::new().extract(&Fields { traceparent, tracestate });
         let span = context.span().span_context().clone();
         span.is_valid().then_some(Self(span))
@@ -88,6 +92,8 @@ mod tests {
         let state = |text| Parent::parse(parent, text).map(|Parent(span)| span.trace_state().header());
         assert_eq!(state(Some("a=1,b=2")).as_deref(), Some("a=1,b=2"));
         assert_eq!(state(Some("no state")).as_deref(), Some(""));
+        assert_eq!(state(Some(&format!("a={}", "x".repeat(256)))).map(|state| state.len()), Some(258));
+        assert_eq!(state(Some(&"a=1,".repeat(129))).as_deref(), Some(""));
         assert_eq!(state(None).as_deref(), Some(""));
     }
 }

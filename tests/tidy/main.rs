@@ -16,13 +16,13 @@ const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
     (
         "cli",
-        "bench check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor tune",
+        "bench check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor trace tune",
     ),
     // It drives what the registry joins, on a device of its own.
     ("check", "batcher clock device engine error lane metrics queue registry reply signal streams tensor"),
     // It times what it is handed, as the suite does, and edits text.
     ("tune", "check"),
-    ("net", "checksum clock config error metrics protocol queue registry reply signal streams tensor"),
+    ("net", "checksum clock config error metrics protocol queue registry reply signal streams tensor trace"),
     ("protocol", "error tensor"),
     // It wires each model's queue, lanes and device together.
     (
@@ -43,7 +43,8 @@ const MAY_USE: &[(&str, &str)] = &[
     // A client: it knows the protocol from the outside.
     ("bench", "clock error protocol signal tensor"),
     ("metrics", "error"),
-    ("tensor", "error signal"),
+    ("trace", "clock error metrics tensor"),
+    ("tensor", "clock error signal"),
     ("clock", ""),
     ("checksum", ""),
     ("error", ""),
@@ -70,7 +71,11 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("hound", "bench"),
     ("rustix", "bench cli clock"),
     ("rustls_platform_verifier", "bench"),
-    ("ureq", "fetch"),
+    ("opentelemetry", "trace"),
+    ("opentelemetry_http", "trace"),
+    ("opentelemetry_otlp", "trace"),
+    ("opentelemetry_sdk", "trace"),
+    ("ureq", "fetch trace"),
     ("zip", "fetch"),
     ("toml_edit", "tune"),
 ];
@@ -96,7 +101,7 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Vocabulary, which all may use.
-const LEAVES: &[&str] = &["checksum", "clock", "error", "metrics", "tensor"];
+const LEAVES: &[&str] = &["checksum", "clock", "error", "metrics", "tensor", "trace"];
 
 /// A file carries one idea.
 const LONGEST: usize = 400;
