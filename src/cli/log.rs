@@ -1,6 +1,6 @@
 //! Log lines, for people or for machines.
 //!
-//! Lines that clients cause are written by a thread of their own: whoever reads the log may be slow, or have stopped.
+//! A thread of its own writes them: whoever reads the log may be slow, or have stopped, and no request waits for that.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -9,15 +9,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::{MakeWriter, MakeWriterExt};
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::Failure;
 use crate::config::{LogFormat, Settings};
 
-/// What clients cause, by its target.
-const OF_CLIENTS: [&str; 2] = ["thalweg::access", "thalweg::message"];
-
-/// Such lines that wait to be written; the rest is dropped.
+/// Lines that wait to be written; the rest is dropped.
 const WAITING: usize = 4096;
 
 /// How long the end of the process waits for them.
@@ -33,11 +30,9 @@ pub fn start(settings: &Settings) -> Result<Log, Failure> {
     let lost_there = Arc::clone(&lost);
     std::thread::Builder::new().name("thalweg-log".into()).spawn(move || write(&lines, &lost_there))?;
     let log = Log { queue, lost };
-    let of_clients = log.clone();
-    let writer = of_clients.with_filter(|line| OF_CLIENTS.contains(&line.target())).or_else(io::stderr);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
+        .with_writer(log.clone())
         .with_ansi(io::stderr().is_terminal());
     match settings.log_format {
         LogFormat::Text => lines.init(),
@@ -61,7 +56,7 @@ fn write(lines: &Receiver<Message>, lost: &AtomicU64) {
         }
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            tracing::warn!(lost, "lines of the access log were dropped: nobody reads the log fast enough");
+            tracing::warn!(lost, "lines were dropped: nobody reads the log, or not fast enough");
         }
     }
 }

@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn a_state_is_kept_and_a_bad_one_is_not() {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let state = |text| Parent::parse(parent, text).map(|Parent(span)| span.trace_state().header());
+        let state =
+            |text: Option<&str>| Parent::parse(parent, text).map(|Parent(span)| span.trace_state().header());
         assert_eq!(state(Some("a=1,b=2")).as_deref(), Some("a=1,b=2"));
         assert_eq!(state(Some("no state")).as_deref(), Some(""));
         assert_eq!(state(Some(&format!("a={}", "x".repeat(256)))).map(|state| state.len()), Some(258));

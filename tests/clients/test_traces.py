@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -9,7 +10,7 @@ import urllib.request
 import numpy as np
 import pytest
 from collector import Collector
-from conftest import REPOSITORIES, running
+from conftest import REPOSITORIES, ROOT, binary, running
 from websockets.asyncio.client import connect
 from wire import answer, binary_request, text_request
 
@@ -337,6 +338,24 @@ def test_a_flood_is_told_in_so_many_lines():
     with running(*REPOSITORIES, flags=["--access-log", "0"]) as server:
         post(server, path="/nowhere", body=None)
         assert "thalweg::access" not in server.tail()
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up():
+    """A pipe takes 64 KiB; what is beyond waits or is dropped, and neither requests nor the end wait for it."""
+    command = [binary(), "serve", "--listen", "127.0.0.1:0", "--model-repository", REPOSITORIES[0], "--access-log", "100000"]
+    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        try:
+            url = process.stdout.readline().replace("listening on ", "http://").strip()
+            for at in range(1000):
+                headers = {"x-request-id": f"{at:x<128}"}
+                with urllib.request.urlopen(urllib.request.Request(url + "/v2", headers=headers), timeout=30) as answer:
+                    assert answer.status == 200
+            process.terminate()
+            assert process.wait(30) == 0
+            assert 2**15 < len(process.stderr.read()) < 128 * 1000
+        finally:
+            process.kill()
 
 
 def test_messages_are_told_to_those_who_ask(talk):

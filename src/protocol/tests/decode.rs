@@ -27,22 +27,29 @@ fn parameters_mean_what_they_mean_in_triton() {
     check(
         r#"{"timeout":1500,"priority":2,"binary_data_output":true}"#,
         expect![[
-            r#"ok id "a" Parameters { timeout: Some(1.5ms), priority: 2, sequence: None, binary_data_output: true }"#
+            r#"ok id "a" Parameters { timeout: Some(1.5ms), priority: 2, sequence: None, binary_data_output: true, trace: None }"#
         ]],
     );
     check(r#"{"timeout":0}"#, expect![[r#"ok id "a""#]]);
     check(
         r#"{"sequence_id":18446744073709551615,"sequence_start":true}"#,
         expect![[
-            r#"ok id "a" Parameters { timeout: None, priority: 0, sequence: Some(Sequence { id: Number(18446744073709551615), start: true, end: false }), binary_data_output: false }"#
+            r#"ok id "a" Parameters { timeout: None, priority: 0, sequence: Some(Sequence { id: Number(18446744073709551615), start: true, end: false }), binary_data_output: false, trace: None }"#
         ]],
     );
     check(
         r#"{"sequence_id":"a","sequence_end":true}"#,
         expect![[
-            r#"ok id "a" Parameters { timeout: None, priority: 0, sequence: Some(Sequence { id: Text("a"), start: false, end: true }), binary_data_output: false }"#
+            r#"ok id "a" Parameters { timeout: None, priority: 0, sequence: Some(Sequence { id: Text("a"), start: false, end: true }), binary_data_output: false, trace: None }"#
         ]],
     );
+    check(
+        r#"{"traceparent":"00-a","tracestate":"b=1"}"#,
+        expect![[
+            r#"ok id "a" Parameters { timeout: None, priority: 0, sequence: None, binary_data_output: false, trace: Some(TraceContext { parent: "00-a", state: Some("b=1") }) }"#
+        ]],
+    );
+    check(r#"{"tracestate":"b=1"}"#, expect![[r#"ok id "a""#]]);
     check(r#"{"sequence_id":0,"sequence_start":false}"#, expect![[r#"ok id "a""#]]);
     check(r#"{"sequence_id":""}"#, expect![[r#"ok id "a""#]]);
     check(
