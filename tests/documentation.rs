@@ -84,7 +84,8 @@ fn the_readme_lists_every_setting() {
 
 #[test]
 fn the_readme_lists_every_metric() {
-    let documented = rows(README).filter(|cells| cells[0].starts_with("`thalweg_"));
+    let is_metric = |cell: &str| ["`thalweg_", "`process_"].iter().any(|start| cell.starts_with(start));
+    let documented = rows(README).filter(|cells| is_metric(cells[0]));
     let documented: BTreeMap<_, _> = documented
         .map(|cells| {
             (codes(cells[0]).collect(), (cells[1].to_owned(), codes(cells[2]).map(String::from).collect()))
@@ -92,7 +93,8 @@ fn the_readme_lists_every_metric() {
         .collect();
     assert_eq!(documented, exported(&Metrics::new().expect("metrics")));
     // Nor may a metric be left out of `exported`.
-    let declared = include_str!("../src/metrics/mod.rs").matches("&str = \"thalweg_").count();
+    let declared = include_str!("../src/metrics/mod.rs").matches("&str = \"thalweg_").count()
+        + include_str!("../src/metrics/process.rs").matches("&str = \"process_").count();
     assert_eq!(documented.len(), declared);
 }
 
@@ -100,6 +102,10 @@ fn the_readme_lists_every_metric() {
 fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let model = metrics.model("m", "1");
     model.info(8, 1, "cpu", false);
+    model.loaded(Duration::ZERO);
+    model.encoded(Duration::ZERO);
+    model.ready.set(1.0);
+    model.queue_depth_limit.set(1.0);
     model.on_device().ran([Duration::ZERO; 3], [0; 2], 0, false);
     metrics.gpu(["0", "none", "9.0", "13.0"], GpuReading::default);
     model.streams(1.0, 1.0);
@@ -108,9 +114,14 @@ fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String
     model.ran(1, Duration::ZERO, Duration::ZERO);
     model.scattered(Duration::ZERO);
     model.answered(Outcome::Error(Code::QueueFull), Duration::ZERO);
+    metrics.gpu_fallback("no_driver");
+    metrics.limits(1, 1);
+    metrics.server.lags(Duration::ZERO);
     metrics.http_request("/", 200);
     let traces = metrics.traces();
     [&traces.exported, &traces.full].iter().for_each(|counter| counter.increment(1));
+    metrics.http_error("/", Code::ModelNotReady);
+    metrics.given_up("idle");
     metrics.tls_failed("gone");
     metrics.access_refused("no_key");
     metrics.key("k").connections(1);

@@ -36,3 +36,20 @@ pub enum Unfit {
     #[error("GPU {ordinal} cannot be used: {why}")]
     Broken { ordinal: usize, why: String },
 }
+
+impl Unfit {
+    /// In a word, for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotBuilt => "not_built",
+            Self::NoDriver => "no_driver",
+            Self::OldDriver { .. } => "old_driver",
+            Self::NoDevice { .. } => "no_device",
+            Self::OldDevice { .. } => "old_device",
+            Self::NoCompiler => "no_compiler",
+            Self::Kernels { .. } => "kernels",
+            Self::NoRuntime(_) => "no_runtime",
+            Self::Broken { .. } => "broken",
+        }
+    }
+}

@@ -7,6 +7,8 @@ mod gpu;
 mod key;
 mod model;
 mod net;
+mod process;
+mod server;
 mod trace;
 
 use std::sync::Arc;
@@ -21,27 +23,41 @@ pub use gpu::{GpuMetrics, GpuReading, OnDevice};
 pub use key::KeyMetrics;
 pub use model::{ModelMetrics, Outcome, Statistics};
 pub use net::{NetMetrics, Side};
+pub use server::ServerMetrics;
 pub use trace::TraceMetrics;
 
 pub(crate) const REQUESTS: &str = "thalweg_requests_total";
 pub(crate) const BATCH_SIZE: &str = "thalweg_batch_size";
 pub(crate) const QUEUE_SECONDS: &str = "thalweg_queue_duration_seconds";
 pub(crate) const COMPUTE_SECONDS: &str = "thalweg_compute_duration_seconds";
+pub(crate) const ENCODE_SECONDS: &str = "thalweg_encode_duration_seconds";
 pub(crate) const REQUEST_SECONDS: &str = "thalweg_request_duration_seconds";
 pub(crate) const QUEUE_DEPTH: &str = "thalweg_queue_depth";
+pub(crate) const QUEUE_DEPTH_LIMIT: &str = "thalweg_queue_depth_limit";
 pub(crate) const SKIPPED: &str = "thalweg_requests_skipped_total";
 pub(crate) const STREAMS_OPEN: &str = "thalweg_streams_open";
 pub(crate) const STREAM_SLOTS: &str = "thalweg_stream_slots";
 pub(crate) const FAILED_RUNS: &str = "thalweg_failed_runs_total";
 pub(crate) const LANES: &str = "thalweg_lanes";
+pub(crate) const LANES_CONFIGURED: &str = "thalweg_lanes_configured";
 pub(crate) const LANE_FAILURES: &str = "thalweg_lane_failures_total";
 pub(crate) const RUNS_GIVEN_UP: &str = "thalweg_runs_given_up_total";
 pub(crate) const MODEL_INFO: &str = "thalweg_model_info";
+pub(crate) const MODEL_READY: &str = "thalweg_model_ready";
+pub(crate) const MODEL_LOAD_SECONDS: &str = "thalweg_model_load_seconds";
 pub(crate) const BUILD_INFO: &str = "thalweg_build_info";
 pub(crate) const CONNECTIONS: &str = "thalweg_connections";
+pub(crate) const READY: &str = "thalweg_ready";
+pub(crate) const DRAINING: &str = "thalweg_draining";
+pub(crate) const DRAIN_DEADLINE: &str = "thalweg_drain_deadline_timestamp_seconds";
+pub(crate) const EVENT_LOOP_LAG: &str = "thalweg_event_loop_lag_seconds";
+pub(crate) const CONNECTIONS_LIMIT: &str = "thalweg_connections_limit";
 pub(crate) const CONNECTIONS_OPENED: &str = "thalweg_connections_opened_total";
 pub(crate) const CONNECTIONS_CLOSED: &str = "thalweg_connections_closed_total";
+pub(crate) const CONNECTIONS_GIVEN_UP: &str = "thalweg_connections_given_up_total";
+pub(crate) const ACCEPT_FAILURES: &str = "thalweg_accept_failures_total";
 pub(crate) const HTTP_REQUESTS: &str = "thalweg_http_requests_total";
+pub(crate) const HTTP_ERRORS: &str = "thalweg_http_errors_total";
 pub(crate) const ACCESS_REFUSED: &str = "thalweg_access_refused_total";
 pub(crate) const KEY_REQUESTS: &str = "thalweg_key_requests_total";
 pub(crate) const KEY_CONNECTIONS: &str = "thalweg_key_connections";
@@ -49,6 +65,7 @@ pub(crate) const TLS_FAILED: &str = "thalweg_tls_failed_total";
 pub(crate) const MESSAGES: &str = "thalweg_messages_total";
 pub(crate) const MESSAGE_BYTES: &str = "thalweg_message_bytes_total";
 pub(crate) const GPU_INFO: &str = "thalweg_gpu_info";
+pub(crate) const GPU_FALLBACK: &str = "thalweg_gpu_fallback";
 pub(crate) const GPU_MEMORY: &str = "thalweg_gpu_memory_bytes";
 pub(crate) const GPU_UTILIZATION: &str = "thalweg_gpu_utilization_ratio";
 pub(crate) const GPU_STAGE_SECONDS: &str = "thalweg_gpu_stage_duration_seconds";
@@ -58,6 +75,7 @@ pub(crate) const GPU_GRAPH_REPLAYS: &str = "thalweg_gpu_graph_replays_total";
 pub(crate) const SPANS_EXPORTED: &str = "thalweg_spans_exported_total";
 pub(crate) const SPANS_DROPPED: &str = "thalweg_spans_dropped_total";
 pub(crate) const REQUEST_MEMORY: &str = "thalweg_request_memory_bytes";
+pub(crate) const REQUEST_MEMORY_LIMIT: &str = "thalweg_request_memory_limit_bytes";
 
 const BATCH_BUCKETS: &[f64] = &[
     1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0,
@@ -75,6 +93,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     pub net: NetMetrics,
+    pub server: ServerMetrics,
     /// Read before each scrape: what nobody tells by itself.
     readings: Mutex<Vec<Reading>>,
 }
@@ -87,13 +106,13 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Full(BATCH_SIZE.into()), BATCH_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS_BUCKETS)?
             .build_recorder();
-        let net = ::metrics::with_local_recorder(&recorder, || {
+        let (net, server) = ::metrics::with_local_recorder(&recorder, || {
             describe();
             ::metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-            NetMetrics::new()
+            (NetMetrics::new(), ServerMetrics::new())
         });
         let handle = recorder.handle();
-        Ok(Arc::new(Self { recorder, handle, net, readings: Mutex::default() }))
+        Ok(Arc::new(Self { recorder, handle, net, server, readings: Mutex::default() }))
     }
 
     pub fn model(self: &Arc<Self>, name: &str, version: &str) -> Arc<ModelMetrics> {
@@ -110,10 +129,17 @@ impl Metrics {
         self.readings.lock().push(Box::new(move || gauges.set(read())));
     }
 
+    /// Models that could use a GPU run on the CPU; `reason` is one of a few.
+    pub fn gpu_fallback(&self, reason: &'static str) {
+        self.make(|| ::metrics::gauge!(GPU_FALLBACK, "reason" => reason).set(1.0));
+    }
+
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
         self.readings.lock().iter().for_each(|read| read());
-        self.handle.render()
+        let mut text = self.handle.render();
+        process::append(&mut text);
+        text
     }
 
     /// Folds recorded histogram samples into their buckets; to be called every few seconds, or samples pile
@@ -139,16 +165,23 @@ fn describe() {
     );
     describe_histogram!(COMPUTE_SECONDS, Unit::Seconds, "Time a batch spends in each stage of its lane");
     describe_histogram!(
+        ENCODE_SECONDS,
+        Unit::Seconds,
+        "Time in which a connection encodes the answers that it sends together"
+    );
+    describe_histogram!(
         REQUEST_SECONDS,
         Unit::Seconds,
         "Time from a request's arrival to its encoded answer"
     );
     describe_gauge!(QUEUE_DEPTH, Unit::Count, "Requests that wait for a lane");
+    describe_gauge!(QUEUE_DEPTH_LIMIT, Unit::Count, "Requests that may wait for a lane; more are refused");
     describe_counter!(SKIPPED, "Requests whose client had left before the device saw them");
     describe_gauge!(STREAMS_OPEN, Unit::Count, "Streams that hold a slot of a model's state");
     describe_gauge!(STREAM_SLOTS, Unit::Count, "Slots for streams that a model has");
     describe_counter!(FAILED_RUNS, "Runs that failed; a failed batch is run again in halves");
     describe_gauge!(LANES, Unit::Count, "Instances of a model that are at work");
+    describe_gauge!(LANES_CONFIGURED, Unit::Count, "Instances that a model should have at work");
     describe_counter!(
         LANE_FAILURES,
         "Instances that failed (a panic, or a run that hangs); each is started again, ten times a minute at most"
@@ -158,11 +191,38 @@ fn describe() {
         "Runs that took longer than they may; their requests were answered without them"
     );
     describe_gauge!(MODEL_INFO, "A served model and its settings; always 1");
+    describe_gauge!(MODEL_READY, "Whether each queue of a model has an instance at work: 1, or 0");
+    describe_gauge!(MODEL_LOAD_SECONDS, Unit::Seconds, "Time that loading a model took, warm-up included");
     describe_gauge!(BUILD_INFO, "The server's version; always 1");
+    describe_gauge!(READY, "Whether the server takes requests, as /health says: 1, or 0");
+    describe_gauge!(DRAINING, "Whether the server is on its way to its end: 1, or 0");
+    describe_gauge!(
+        DRAIN_DEADLINE,
+        Unit::Seconds,
+        "When a server that drains cuts off what is still open, in seconds since 1970; 0 while it does not drain"
+    );
+    describe_histogram!(
+        EVENT_LOOP_LAG,
+        Unit::Seconds,
+        "How late a timer of the threads that serve sockets rings, each second"
+    );
+    describe_gauge!(CONNECTIONS_LIMIT, Unit::Count, "WebSocket connections that may be open");
     describe_gauge!(CONNECTIONS, Unit::Count, "Open WebSocket connections, by endpoint");
     describe_counter!(CONNECTIONS_OPENED, "WebSocket connections opened, by endpoint");
     describe_counter!(CONNECTIONS_CLOSED, "WebSocket connections closed, by endpoint and close code");
+    describe_counter!(
+        CONNECTIONS_GIVEN_UP,
+        "WebSocket connections that the server ended for their time, by reason"
+    );
+    describe_counter!(
+        ACCEPT_FAILURES,
+        "Connections that could not be accepted, most often for want of file descriptors"
+    );
     describe_counter!(HTTP_REQUESTS, "HTTP requests answered, by route and status");
+    describe_counter!(
+        HTTP_ERRORS,
+        "HTTP requests and handshakes that were answered with an error, by route and code"
+    );
     describe_counter!(ACCESS_REFUSED, "Requests that were refused before any key was known, by reason");
     describe_counter!(KEY_REQUESTS, "Requests and messages that came with a key, by its name and outcome");
     describe_gauge!(KEY_CONNECTIONS, Unit::Count, "Open WebSockets, by the key that they came with");
@@ -174,6 +234,7 @@ fn describe() {
         "Bytes of WebSocket messages (received: payloads, sent: with frame headers), by direction"
     );
     describe_gauge!(GPU_INFO, "A GPU that is used; always 1");
+    describe_gauge!(GPU_FALLBACK, "Models that could use a GPU run on the CPU, by reason; always 1");
     describe_gauge!(
         GPU_MEMORY,
         Unit::Bytes,
@@ -194,4 +255,9 @@ fn describe() {
     describe_counter!(SPANS_EXPORTED, "Spans that the collector has taken");
     describe_counter!(SPANS_DROPPED, "Spans that were dropped, by reason");
     describe_gauge!(REQUEST_MEMORY, Unit::Bytes, "Payload bytes of requests that wait or run");
+    describe_gauge!(
+        REQUEST_MEMORY_LIMIT,
+        Unit::Bytes,
+        "Payload bytes that may wait or run; more are refused"
+    );
 }

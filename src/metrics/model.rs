@@ -9,9 +9,9 @@ use ::metrics::{Counter, Gauge, Histogram};
 use parking_lot::Mutex;
 
 use super::{
-    BATCH_SIZE, COMPUTE_SECONDS, FAILED_RUNS, LANE_FAILURES, LANES, MODEL_INFO, Metrics, OnDevice,
-    QUEUE_DEPTH, QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS, RUNS_GIVEN_UP, SKIPPED, STREAM_SLOTS,
-    STREAMS_OPEN,
+    BATCH_SIZE, COMPUTE_SECONDS, ENCODE_SECONDS, FAILED_RUNS, LANE_FAILURES, LANES, LANES_CONFIGURED,
+    MODEL_INFO, MODEL_LOAD_SECONDS, MODEL_READY, Metrics, OnDevice, QUEUE_DEPTH, QUEUE_DEPTH_LIMIT,
+    QUEUE_SECONDS, REQUEST_SECONDS, REQUESTS, RUNS_GIVEN_UP, SKIPPED, STREAM_SLOTS, STREAMS_OPEN,
 };
 use crate::error::Code;
 
@@ -42,6 +42,7 @@ pub struct ModelMetrics {
     batch_size: Histogram,
     queue: Histogram,
     stages: [Histogram; 3],
+    encode: Histogram,
     request: Histogram,
     failed_runs: Counter,
     skipped: Counter,
@@ -49,6 +50,9 @@ pub struct ModelMetrics {
     runs_given_up: Counter,
     pub lanes: Gauge,
     pub queue_depth: Gauge,
+    pub queue_depth_limit: Gauge,
+    pub ready: Gauge,
+    load: Gauge,
     /// Streams open, and slots; only of models with state.
     streams: OnceLock<[Gauge; 2]>,
     /// Only of models on a GPU.
@@ -117,6 +121,7 @@ impl ModelMetrics {
             batch_size: ::metrics::histogram!(BATCH_SIZE, &labels),
             queue: ::metrics::histogram!(QUEUE_SECONDS, &labels),
             stages: [stage("gather"), stage("run"), stage("scatter")],
+            encode: ::metrics::histogram!(ENCODE_SECONDS, &labels),
             request: ::metrics::histogram!(REQUEST_SECONDS, &labels),
             failed_runs: ::metrics::counter!(FAILED_RUNS, &labels),
             skipped: ::metrics::counter!(SKIPPED, &labels),
@@ -124,6 +129,9 @@ impl ModelMetrics {
             runs_given_up: ::metrics::counter!(RUNS_GIVEN_UP, &labels),
             lanes: ::metrics::gauge!(LANES, &labels),
             queue_depth: ::metrics::gauge!(QUEUE_DEPTH, &labels),
+            queue_depth_limit: ::metrics::gauge!(QUEUE_DEPTH_LIMIT, &labels),
+            ready: ::metrics::gauge!(MODEL_READY, &labels),
+            load: ::metrics::gauge!(MODEL_LOAD_SECONDS, &labels),
             streams: OnceLock::new(),
             on_device: OnceLock::new(),
             totals: Totals::default(),
@@ -143,7 +151,11 @@ impl ModelMetrics {
             ("device", device.to_owned()),
             ("cuda_graphs", cuda_graphs.to_string()),
         ];
-        self.metrics.make(|| ::metrics::gauge!(MODEL_INFO, &labels).set(1.0));
+        self.metrics.make(|| {
+            ::metrics::gauge!(MODEL_INFO, &labels).set(1.0);
+            #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+            ::metrics::gauge!(LANES_CONFIGURED, &self.labels).set(instances as f64);
+        });
     }
 
     /// How many streams a model with state has open, of how many it could have.
@@ -175,6 +187,16 @@ impl ModelMetrics {
             }
         }
         self.request.record(after.as_secs_f64());
+    }
+
+    /// The model was loaded, and is warm.
+    pub fn loaded(&self, took: Duration) {
+        self.load.set(took.as_secs_f64());
+    }
+
+    /// Answers that leave together were encoded.
+    pub fn encoded(&self, took: Duration) {
+        self.encode.record(took.as_secs_f64());
     }
 
     /// A request left the queue for a batch.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ::metrics::{Counter, Gauge};
 
 use super::{
-    CONNECTIONS, CONNECTIONS_CLOSED, CONNECTIONS_OPENED, HTTP_REQUESTS, MESSAGE_BYTES, MESSAGES, Metrics,
-    TLS_FAILED,
+    CONNECTIONS, CONNECTIONS_CLOSED, CONNECTIONS_GIVEN_UP, CONNECTIONS_OPENED, HTTP_ERRORS, HTTP_REQUESTS,
+    MESSAGE_BYTES, MESSAGES, Metrics, TLS_FAILED,
 };
+use crate::error::Code;
 
 /// One direction of a connection.
 pub struct Side {
@@ -74,6 +75,18 @@ impl Metrics {
         self.make(|| {
             ::metrics::counter!(HTTP_REQUESTS, "route" => route, "status" => status.to_string()).increment(1);
         });
+    }
+
+    /// What was asked over HTTP, a handshake too, had an error for its answer.
+    pub fn http_error(&self, route: &'static str, code: Code) {
+        self.make(|| {
+            ::metrics::counter!(HTTP_ERRORS, "route" => route, "code" => code.as_str()).increment(1)
+        });
+    }
+
+    /// A WebSocket was ended for its time; `reason` is one of a few.
+    pub fn given_up(&self, reason: &'static str) {
+        self.make(|| ::metrics::counter!(CONNECTIONS_GIVEN_UP, "reason" => reason).increment(1));
     }
 
     /// A connection that came to no TLS, though one side wanted it; `reason` is one of a few.

@@ -27,6 +27,7 @@ use super::socket::{
     Counted, Event, MessageReader, Violation, append_close, append_control, close, split_frames,
 };
 use super::timer::Timer;
+use crate::clock::Time;
 use crate::error::{Code, Error};
 use crate::metrics::Metrics;
 use crate::reply::{Answer, Mailbox};
@@ -68,6 +69,14 @@ pub trait Endpoint: Send + Sync {
 
     /// Appends the frame that answers a request.
     fn encode(&self, context: Self::Context, answer: Answer, out: &mut BytesMut);
+
+    /// The moment, for [`Endpoint::encoded`].
+    fn now(&self) -> Time {
+        Time::default()
+    }
+
+    /// Answers that leave together have been encoded, from that moment on.
+    fn encoded(&self, _begun: Time) {}
 
     /// Tells the client that it will be let go unless it sends something.
     fn warn(&self, _left: Duration, _out: &mut BytesMut) {}
@@ -132,7 +141,7 @@ where
                 leaves = leaves || leaving.as_mut().poll(cx).is_ready();
                 end = match reader.as_mut().poll(cx) {
                     Poll::Ready(end) => Some(end),
-                    Poll::Pending => timer.poll(cx, &control),
+                    Poll::Pending => timer.poll(cx, &control, metrics),
                 };
                 match end {
                     Some(End::Gone) => return Poll::Ready(End::Gone),
@@ -143,7 +152,7 @@ where
                     }
                     None => {}
                 }
-            } else if timer.poll(cx, &control) == Some(End::Gone) {
+            } else if timer.poll(cx, &control, metrics) == Some(End::Gone) {
                 return Poll::Ready(End::Gone);
             }
             match writer.as_mut().poll(cx) {
@@ -277,16 +286,20 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
         if !more {
             return Ok(());
         }
-        while let Some((context, answer)) = ready.pop_front() {
-            let before = out.len();
-            endpoint.encode(context, answer, &mut out);
-            split_frames(&mut out, before, limits.max_frame_size);
-            // An endpoint may have nothing to say: a stream of events, where there is none.
-            let length = out.len() - before;
-            metrics.net.sent.count(u64::from(length > 0), length);
-            if out.len() >= SEND_AT {
-                send(write, &mut out, control).await?;
+        while !ready.is_empty() {
+            let begun = endpoint.now();
+            while out.len() < SEND_AT
+                && let Some((context, answer)) = ready.pop_front()
+            {
+                let before = out.len();
+                endpoint.encode(context, answer, &mut out);
+                split_frames(&mut out, before, limits.max_frame_size);
+                // An endpoint may have nothing to say: a stream of events, where there is none.
+                let length = out.len() - before;
+                metrics.net.sent.count(u64::from(length > 0), length);
             }
+            endpoint.encoded(begun);
+            send(write, &mut out, control).await?;
         }
     }
 }

@@ -56,14 +56,17 @@ pub async fn handle(
         Some(route) => respond(&state, &mut visit, door, route, &mut request).await,
         None => Err(Refused::from(Error::new(Code::UnknownRoute, format!("nothing is served at '{path}'")))),
     };
+    let label = route.as_ref().map_or("other", Route::label);
     let error = reply.as_ref().err().map(|refused| refused.error.clone());
-    let mut reply = reply.unwrap_or_else(|refused| refused.reply(route.as_ref()));
+    let mut reply = reply.unwrap_or_else(|refused| {
+        state.metrics.http_error(label, refused.error.code);
+        refused.reply(route.as_ref())
+    });
     reply.headers_mut().insert(REQUEST_ID, id);
     if state.is_ending() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The next connection may lead to another server.
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let label = route.as_ref().map_or("other", Route::label);
     state.metrics.http_request(label, reply.status().as_u16());
     if let Some(visit) = visit {
         let bytes = reply.body().size_hint().lower();
@@ -256,10 +259,12 @@ async fn infer(
 
     let mut body = BytesMut::new();
     let binary = pending.any_binary();
-    let header_length = pending.encode(answer, state.clock.now(), |head, outputs| match binary {
+    let begun = state.clock.now();
+    let header_length = pending.encode(answer, begun, |head, outputs| match binary {
         true => protocol::encode_framed(&mut body, head, outputs),
         false => protocol::encode_json(&mut body, head, outputs).map(|()| 0),
     });
+    served.metrics.encoded(state.clock.now() - begun);
     if let (Some(visit), Some(mut span)) = (visit.as_mut(), pending.span.take()) {
         span.stage("encode", state.clock.now());
         visit.span = Some(span);

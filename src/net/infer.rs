@@ -307,6 +307,14 @@ impl Endpoint for InferEndpoint {
         pending.id()
     }
 
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn encoded(&self, begun: Time) {
+        self.served.metrics.encoded(self.clock.now() - begun);
+    }
+
     fn encode(&self, mut pending: Pending, answer: Answer, out: &mut BytesMut) {
         let now = self.clock.now();
         let text = pending.text;

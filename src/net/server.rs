@@ -85,6 +85,7 @@ pub struct State {
 impl State {
     pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, BadFile> {
         let tls = settings.tls().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
+        metrics.limits(settings.max_connections, settings.max_request_memory.0);
         let access =
             settings.access().map(|path| Access::new(path, clock, Arc::clone(&metrics))).transpose()?;
         Ok(Arc::new(Self {
@@ -169,6 +170,7 @@ impl State {
 
     /// Takes nothing new from now on, and gives streams so much time to move.
     pub fn drain(&self) {
+        self.metrics.server.drains(self.clock.date() + self.grace.as_secs());
         self.phase.send_replace(Phase::Draining(drain::notice(self.grace)));
     }
 
@@ -187,8 +189,11 @@ impl State {
         #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
         let gauge = |value: usize| value as f64;
         self.metrics.net.memory.set(gauge(self.memory.used()));
+        self.metrics.server.ready(self.ready().is_ok());
         for served in self.registry.get().into_iter().flat_map(Registry::all) {
             served.metrics.queue_depth.set(gauge(served.depth()));
+            served.metrics.queue_depth_limit.set(gauge(served.places()));
+            served.metrics.ready.set(f64::from(u8::from(served.is_ready())));
             served.metrics.lanes.set(gauge(served.lanes()));
             if let Some(streams) = &served.streams {
                 served.metrics.streams(gauge(streams.open_count()), gauge(streams.capacity()));
@@ -263,6 +268,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
+                    self.state.metrics.server.accept_failed();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -378,11 +384,12 @@ async fn upkeep(metrics: Arc<Metrics>) {
 }
 
 async fn watch(state: Arc<State>) {
-    let mut ticks = tokio::time::interval(WATCH);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        state.watch(state.clock.now());
+        let due = state.clock.now() + WATCH;
+        tokio::time::sleep(WATCH).await;
+        let now = state.clock.now();
+        state.metrics.server.lags(now - due);
+        state.watch(now);
     }
 }
 

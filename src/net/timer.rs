@@ -14,6 +14,7 @@ use super::parting::Rest;
 use super::patience::{Begun, Deadlines, Verdict};
 use super::socket::close;
 use crate::clock::Time;
+use crate::metrics::Metrics;
 
 pub struct Timer {
     interval: Option<Interval>,
@@ -49,11 +50,15 @@ impl Timer {
     }
 
     /// Hands what is to be said to the writer, and returns the end if it has come.
-    pub fn poll(&mut self, cx: &mut Context<'_>, control: &Control) -> Option<End> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, control: &Control, metrics: &Metrics) -> Option<End> {
+        let give_up = |reason, end| {
+            metrics.given_up(reason);
+            Some(end)
+        };
         while self.interval.as_mut().is_some_and(|interval| interval.poll_tick(cx).is_ready()) {
             match self.ticks.tick(control.seen()) {
-                Action::Dead => return Some(End::Gone),
-                Action::Idle => return Some(going_away("no message came for too long")),
+                Action::Dead => return give_up("no_pong", End::Gone),
+                Action::Idle => return give_up("idle", going_away("no message came for too long")),
                 Action::Warn(left) => {
                     let mut asked = control.asked.lock();
                     (asked.ping, asked.warning) = (true, Some(left));
@@ -70,12 +75,15 @@ impl Timer {
             match verdict {
                 None => {}
                 Some(Verdict::Warn(left)) => control.asked.lock().warning = Some(left),
-                Some(Verdict::Old) => return Some(going_away("the connection has reached its age")),
+                Some(Verdict::Old) => {
+                    return give_up("age", going_away("the connection has reached its age"));
+                }
                 Some(Verdict::SlowMessage) => {
                     let reason = "the message took too long to come";
-                    return Some(End::Close { code: close::POLICY, reason, rest: Rest::ItsClose });
+                    let end = End::Close { code: close::POLICY, reason, rest: Rest::ItsClose };
+                    return give_up("slow_message", end);
                 }
-                Some(Verdict::SlowReader) => return Some(End::Gone),
+                Some(Verdict::SlowReader) => return give_up("slow_reader", End::Gone),
             }
         }
         None

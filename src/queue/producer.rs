@@ -71,6 +71,11 @@ impl Producer {
         self.end.is_open()
     }
 
+    /// Requests that may wait.
+    pub fn places(&self) -> usize {
+        self.places.limit()
+    }
+
     /// Requests that wait.
     pub fn depth(&self) -> usize {
         self.places.used()

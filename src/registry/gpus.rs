@@ -59,7 +59,10 @@ impl Gpus {
                 Err(unfit) if kind == InstanceKind::Auto => {
                     // Whoever builds without GPUs wants none.
                     if unfit != Unfit::NotBuilt {
-                        self.fallback.call_once(|| tracing::info!("models run on the CPU: {unfit}"));
+                        self.fallback.call_once(|| {
+                            tracing::info!("models run on the CPU: {unfit}");
+                            self.metrics.gpu_fallback(unfit.name());
+                        });
                     }
                     vec![Home::Cpu]
                 }

@@ -152,6 +152,7 @@ impl Loader {
         version: u64,
         file: &ModelFile,
     ) -> Result<Served, RegistryError> {
+        let begun = self.clock.now();
         let config = folder.join("model.toml");
         let wrong = |error: FieldError| RegistryError::from(at(&config, error));
         let cannot = |why: String| RegistryError::Start(name.to_owned(), why);
@@ -209,6 +210,7 @@ impl Loader {
             _ => "cpu and cuda",
         };
         metrics.info(signature.max_batch_size, instances, device, graphs);
+        metrics.loaded(self.clock.now() - begun);
         let sequences = file.sequence_batching.as_ref();
         let streams = sequences.map(|file| Streams::new(instances, file.max_candidate_sequences));
         let sequences = sequences.zip(streams.as_ref()).map(|(file, streams)| {

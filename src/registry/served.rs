@@ -92,6 +92,11 @@ impl Served {
         self.producers.iter().map(Producer::depth).sum()
     }
 
+    /// Requests that may wait.
+    pub fn places(&self) -> usize {
+        self.producers.iter().map(Producer::places).sum()
+    }
+
     /// What batches are expected to take, by their size, in the instances that there are.
     pub fn expected(&self) -> impl Iterator<Item = (usize, Duration)> {
         let instances = self.file.instances();

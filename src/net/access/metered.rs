@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::Pass;
+use crate::clock::Time;
 use crate::net::connection::{Endpoint, Resume};
 use crate::net::visit::Visit;
 use crate::reply::{Answer, Mailbox};
@@ -60,6 +61,14 @@ impl<E: Endpoint> Endpoint for Metered<'_, E> {
 
     fn id<'c>(&self, context: &'c Self::Context) -> Option<&'c str> {
         self.inner.id(context)
+    }
+
+    fn now(&self) -> Time {
+        self.inner.now()
+    }
+
+    fn encoded(&self, begun: Time) {
+        self.inner.encoded(begun);
     }
 
     fn warn(&self, left: Duration, out: &mut BytesMut) {

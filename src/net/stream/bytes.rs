@@ -136,6 +136,14 @@ impl Endpoint for ByteEndpoint {
         self.step()
     }
 
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn encoded(&self, begun: Time) {
+        self.served.metrics.encoded(self.clock.now() - begun);
+    }
+
     fn encode(&self, mut step: Step, answer: Answer, out: &mut BytesMut) {
         let mut span = step.span.take();
         span.iter_mut().for_each(|span| super::ran(span, &answer, self.clock.now()));

@@ -323,6 +323,14 @@ impl Endpoint for SignalEndpoint {
         Owed::Refused
     }
 
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn encoded(&self, begun: Time) {
+        self.served.metrics.encoded(self.clock.now() - begun);
+    }
+
     fn encode(&self, owed: Owed, answer: Answer, out: &mut BytesMut) {
         let Owed::Step { seq, window, arrived, generation, mut span } = owed else {
             return match (owed, answer) {

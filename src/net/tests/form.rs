@@ -190,10 +190,15 @@ fn what_is_not_in_the_message_as_it_is_used_is_decoded_each_time() {
     );
     // Each message is a part of a trace of its own.
     let traced = format!(r#"{{"parameters":{{"traceparent":"00-1-2-01"}},"inputs":[{A},{B}]}}"#);
-    check(&traced, &traced, TAIL, expect![[r#"
+    check(
+        &traced,
+        &traced,
+        TAIL,
+        expect![[r#"
         [Rows(b"aaaaAAAA"), Rows(b"bbb")] 1 GroupKey([3]) 0 None
         None [Wanted { index: 0, binary: true, classification: 0 }, Wanted { index: 1, binary: true, classification: 0 }]
-        {"error":"the lane refuses","code":"inference_failed","retryable":false}"#]]);
+        {"error":"the lane refuses","code":"inference_failed","retryable":false}"#]],
+    );
     let sequence = format!(r#"{{"parameters":{{"sequence_id":1}},"inputs":[{A},{B}]}}"#);
     check(
         &sequence,
