@@ -116,6 +116,7 @@ fn exported(metrics: &Arc<Metrics>) -> BTreeMap<String, (String, BTreeSet<String
     model.answered(Outcome::Error(Code::QueueFull), Duration::ZERO);
     metrics.gpu_fallback("no_driver");
     metrics.limits(1, 1);
+    metrics.certificate_expires(None);
     metrics.server.lags(Duration::ZERO);
     metrics.http_request("/", 200);
     let traces = metrics.traces();

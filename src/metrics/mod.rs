@@ -62,6 +62,7 @@ pub(crate) const ACCESS_REFUSED: &str = "thalweg_access_refused_total";
 pub(crate) const KEY_REQUESTS: &str = "thalweg_key_requests_total";
 pub(crate) const KEY_CONNECTIONS: &str = "thalweg_key_connections";
 pub(crate) const TLS_FAILED: &str = "thalweg_tls_failed_total";
+pub(crate) const TLS_CERTIFICATE_EXPIRES: &str = "thalweg_tls_certificate_expires_timestamp_seconds";
 pub(crate) const MESSAGES: &str = "thalweg_messages_total";
 pub(crate) const MESSAGE_BYTES: &str = "thalweg_message_bytes_total";
 pub(crate) const GPU_INFO: &str = "thalweg_gpu_info";
@@ -227,6 +228,11 @@ fn describe() {
     describe_counter!(KEY_REQUESTS, "Requests and messages that came with a key, by its name and outcome");
     describe_gauge!(KEY_CONNECTIONS, Unit::Count, "Open WebSockets, by the key that they came with");
     describe_counter!(TLS_FAILED, "Connections that came to no TLS, though one side wanted it, by reason");
+    describe_gauge!(
+        TLS_CERTIFICATE_EXPIRES,
+        Unit::Seconds,
+        "When the certificate in use expires, in seconds since 1970"
+    );
     describe_counter!(MESSAGES, "WebSocket messages, by direction");
     describe_counter!(
         MESSAGE_BYTES,

@@ -37,7 +37,8 @@ pub struct ModelMetrics {
     labels: [(&'static str, String); 2],
     success: Counter,
     cancelled: Counter,
-    // An error's series appears with the first such error: most models never see most codes.
+    // Those of the server's own errors are there from the start, since a rate does not see the value that a series
+    // begins with. Others appear with the first such error: most models never see most codes.
     errors: [OnceLock<Counter>; Code::ALL.len()],
     batch_size: Histogram,
     queue: Histogram,
@@ -114,7 +115,7 @@ impl ModelMetrics {
             let [model, version] = labels.clone();
             ::metrics::histogram!(COMPUTE_SECONDS, &[model, version, ("stage", text.to_owned())])
         };
-        metrics.make(|| Self {
+        let made = metrics.make(|| Self {
             success: outcome("success"),
             cancelled: outcome("cancelled"),
             errors: [const { OnceLock::new() }; Code::ALL.len()],
@@ -137,7 +138,12 @@ impl ModelMetrics {
             totals: Totals::default(),
             metrics: Arc::clone(metrics),
             labels: labels.clone(),
-        })
+        });
+        let own = |code: &&Code| code.http_status() >= 500;
+        Code::ALL.iter().filter(own).for_each(|code| {
+            made.error(*code);
+        });
+        made
     }
 
     /// Tells how the model runs, as labels of a series that is always 1.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use ::metrics::{Counter, Gauge, Histogram};
 
 use super::{
-    ACCEPT_FAILURES, CONNECTIONS_LIMIT, DRAIN_DEADLINE, DRAINING, EVENT_LOOP_LAG, READY, REQUEST_MEMORY_LIMIT,
+    ACCEPT_FAILURES, CONNECTIONS_LIMIT, DRAIN_DEADLINE, DRAINING, EVENT_LOOP_LAG, READY,
+    REQUEST_MEMORY_LIMIT, TLS_CERTIFICATE_EXPIRES,
 };
 
 pub struct ServerMetrics {
@@ -49,6 +50,13 @@ impl ServerMetrics {
 }
 
 impl super::Metrics {
+    /// Until when the certificate is good, in seconds since 1970, if it says so.
+    #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+    pub fn certificate_expires(&self, at: Option<u64>) {
+        let at = at.map_or(f64::NAN, |at| at as f64);
+        self.make(|| ::metrics::gauge!(TLS_CERTIFICATE_EXPIRES).set(at));
+    }
+
     /// What a server never has more of.
     #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
     pub fn limits(&self, connections: usize, request_memory: usize) {

@@ -10,6 +10,7 @@ mod crowd;
 pub mod drain;
 mod endpoint;
 mod form;
+mod expiry;
 mod http;
 mod infer;
 mod journal;

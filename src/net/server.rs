@@ -84,7 +84,8 @@ pub struct State {
 
 impl State {
     pub fn new(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, BadFile> {
-        let tls = settings.tls().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
+        let tls = settings.tls().map(|(certificate, key)| Tls::new(certificate, key, Arc::clone(&metrics)));
+        let tls = tls.transpose()?;
         metrics.limits(settings.max_connections, settings.max_request_memory.0);
         let access =
             settings.access().map(|path| Access::new(path, clock, Arc::clone(&metrics))).transpose()?;

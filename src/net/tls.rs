@@ -14,7 +14,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig, crypto};
 use tokio_rustls::server::TlsStream;
 
+use super::expiry::not_after;
 use super::watched::{BadFile, Content, Watched};
+use crate::metrics::Metrics;
 
 /// What a server proves itself with.
 pub struct Tls {
@@ -22,9 +24,14 @@ pub struct Tls {
 }
 
 impl Tls {
-    pub fn new(certificate: &Path, key: &Path) -> Result<Self, BadFile> {
+    pub fn new(certificate: &Path, key: &Path, metrics: Arc<Metrics>) -> Result<Self, BadFile> {
         let paths = [certificate.to_owned(), key.to_owned()];
-        Ok(Self { config: Watched::new("certificate", paths, |files, _| config(files))? })
+        let make = move |files: &[Content; 2], _: Option<&ServerConfig>| {
+            let (config, expires) = config(files)?;
+            metrics.certificate_expires(expires);
+            Ok(config)
+        };
+        Ok(Self { config: Watched::new("certificate", paths, make)? })
     }
 
     pub fn look(&self) {
@@ -66,8 +73,10 @@ impl Failure {
     }
 }
 
-fn config([certificate, key]: &[Content; 2]) -> Result<ServerConfig, BadFile> {
+/// What to shake hands with, and until when the certificate is good.
+fn config([certificate, key]: &[Content; 2]) -> Result<(ServerConfig, Option<u64>), BadFile> {
     let chain = chain(certificate)?;
+    let expires = chain.first().and_then(|first| not_after(first));
     let private = private_key(key)?;
     let refuse = |error: rustls::Error| match error {
         rustls::Error::InconsistentKeys(_) => {
@@ -83,7 +92,7 @@ fn config([certificate, key]: &[Content; 2]) -> Result<ServerConfig, BadFile> {
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(refuse)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok((config, expires))
 }
 
 fn chain(file: &Content) -> Result<Vec<CertificateDer<'static>>, BadFile> {
