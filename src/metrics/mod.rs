@@ -23,6 +23,7 @@ pub use gpu::{GpuMetrics, GpuReading, OnDevice};
 pub use key::KeyMetrics;
 pub use model::{ModelMetrics, Outcome, Statistics};
 pub use net::{NetMetrics, Side};
+use process::Process;
 pub use server::ServerMetrics;
 pub use trace::TraceMetrics;
 
@@ -95,6 +96,7 @@ pub struct Metrics {
     handle: PrometheusHandle,
     pub net: NetMetrics,
     pub server: ServerMetrics,
+    process: Process,
     /// Read before each scrape: what nobody tells by itself.
     readings: Mutex<Vec<Reading>>,
 }
@@ -113,7 +115,7 @@ impl Metrics {
             (NetMetrics::new(), ServerMetrics::new())
         });
         let handle = recorder.handle();
-        Ok(Arc::new(Self { recorder, handle, net, server, readings: Mutex::default() }))
+        Ok(Arc::new(Self { recorder, handle, net, server, process: Process::new(), readings: Mutex::default() }))
     }
 
     pub fn model(self: &Arc<Self>, name: &str, version: &str) -> Arc<ModelMetrics> {
@@ -139,7 +141,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.readings.lock().iter().for_each(|read| read());
         let mut text = self.handle.render();
-        process::append(&mut text);
+        self.process.append(&mut text);
         text
     }
 

@@ -70,6 +70,7 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("hdrhistogram", "bench"),
     ("hound", "bench"),
     ("rustix", "bench cli clock"),
+    ("rustix", "bench clock metrics"),
     ("rustls_platform_verifier", "bench"),
     ("opentelemetry", "trace"),
     ("opentelemetry_http", "trace"),
