@@ -27,6 +27,7 @@ or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 .PHONY: help serve test bench instructions peers fuzz soak attacks gateways clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: kernel-tests sanitized-tests emulator device-tests model-tests manifests client-tests modelarts-tests soak-tests release
+.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests prometheus monitoring release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -47,6 +48,8 @@ serve: release
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
 		instructions kernel-tests sanitized-tests device-tests model-tests manifests browser speech balancer client-tests \
 		modelarts-tests soak-tests
+		instructions kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests soak-tests \
+		prometheus monitoring
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -201,6 +204,10 @@ balancer:
 	@tests/find_haproxy >/dev/null
 	@tests/find_nginx >/dev/null
 
+prometheus:
+	$(announce)
+	@tests/find_prometheus >/dev/null
+
 client-tests: $(VENV)
 	$(announce)
 	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python -m pytest tests/clients \
@@ -217,3 +224,10 @@ soak-tests: $(VENV)
 	$(announce)
 	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python tests/soak.py --seconds 60 \
 		$(call or_else,the server keeps what it should not; see above)
+
+# A real Prometheus watches real servers. One of its alerts is about a GPU that is not found, so the build can use one.
+monitoring: $(VENV)
+	$(announce)
+	@cargo build --locked --quiet --features cuda
+	@THALWEG_BIN=$(abspath target/debug/thalweg) .venv/bin/python -m pytest tests/monitoring \
+		$(call or_else,the server cannot be watched as it should be; see above)

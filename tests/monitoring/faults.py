@@ -97,17 +97,17 @@ def post(address, model, request):
         return response.read()
 
 
-async def keep_asking(server, model, request, at_once):
+async def keep_asking(server, model, request, at_once, **options):
     """One connection that always has so many requests waiting."""
-    async with connect(server.ws(f"/v2/models/{model}/infer")) as socket:
+    async with connect(server.ws(f"/v2/models/{model}/infer"), ssl=server.context, **options) as socket:
         for _ in range(at_once):
             await socket.send(request)
         async for _ in socket:
             await socket.send(request)
 
 
-async def stay(server, path):
-    async with connect(server.ws(path)) as socket:
+async def stay(server, path, **options):
+    async with connect(server.ws(path), ssl=server.context, **options) as socket:
         async for _ in socket:
             pass
 
