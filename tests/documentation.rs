@@ -24,6 +24,7 @@ const KUBERNETES: &str = include_str!("../docs/KUBERNETES.md");
 const DEPLOY: &str = include_str!("../deploy/README.md");
 const KSERVE: &str = include_str!("../deploy/kserve/README.md");
 const MODELARTS: &str = include_str!("../docs/MODELARTS.md");
+const RUNBOOK: &str = include_str!("../docs/RUNBOOK.md");
 
 /// The cells of a table's rows whose first cell is code.
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -223,6 +224,7 @@ fn links_and_paths_lead_somewhere() {
         ("docs/KUBERNETES.md", KUBERNETES),
         ("deploy/README.md", DEPLOY),
         ("deploy/kserve/README.md", KSERVE),
+        ("docs/RUNBOOK.md", RUNBOOK),
     ] {
         let folder = root.join(file).parent().expect("a folder").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

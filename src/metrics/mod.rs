@@ -115,7 +115,14 @@ impl Metrics {
             (NetMetrics::new(), ServerMetrics::new())
         });
         let handle = recorder.handle();
-        Ok(Arc::new(Self { recorder, handle, net, server, process: Process::new(), readings: Mutex::default() }))
+        Ok(Arc::new(Self {
+            recorder,
+            handle,
+            net,
+            server,
+            process: Process::new(),
+            readings: Mutex::default(),
+        }))
     }
 
     pub fn model(self: &Arc<Self>, name: &str, version: &str) -> Arc<ModelMetrics> {
