@@ -26,8 +26,8 @@ or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench instructions peers fuzz soak attacks gateways clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
-.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests manifests client-tests modelarts-tests soak-tests release
-.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests client-tests soak-tests prometheus monitoring release
+.PHONY: kernel-tests sanitized-tests emulator device-tests model-tests manifests client-tests modelarts-tests soak-tests
+.PHONY: prometheus monitoring release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -47,9 +47,7 @@ serve: release
 
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
 		instructions kernel-tests sanitized-tests device-tests model-tests manifests browser speech balancer client-tests \
-		modelarts-tests soak-tests
-		instructions kernel-tests sanitized-tests device-tests model-tests browser speech balancer client-tests soak-tests \
-		prometheus monitoring
+		modelarts-tests soak-tests prometheus monitoring
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
