@@ -18,7 +18,7 @@
 //! - [`reply`]: exactly one answer for each request, back in order, one wake for a batch.
 //!
 //! The vocabulary that all of them share: [`tensor`], [`error`], [`clock`], [`metrics`] and [`checksum`]. Beside the
-//! path, [`fetch`] brings ONNX Runtime and the bundled models, [`specialise`] makes models simpler whose inputs are
+//! path, [`fetch`] brings ONNX Runtime and the bundled models, [`remote`] repositories from elsewhere, [`specialise`] makes models simpler whose inputs are
 //! partly fixed, [`check`] tries a device, [`bench`] puts load on a server, and [`tune`] finds how a model had best
 //! be run.
 //!
@@ -41,6 +41,7 @@ pub mod net;
 pub mod protocol;
 pub mod queue;
 pub mod registry;
+pub mod remote;
 pub mod reply;
 pub mod signal;
 pub mod specialise;

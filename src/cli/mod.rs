@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod log;
 mod models;
+mod repositories;
 mod runtime;
 mod serve;
 mod specialise;

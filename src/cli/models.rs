@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::specialise::{self, Specialise};
 use super::tune::Tune;
-use super::{Failure, runtime};
+use super::{Failure, repositories, runtime};
 use crate::config::RawSettings;
 use crate::engine::{Graph, Port};
 use crate::fetch::{self, Choice};
@@ -90,7 +90,8 @@ impl Fetch {
 impl Repository {
     fn list(self) -> Result<(), Failure> {
         let settings = self.settings.validate()?;
-        for (name, folder) in registry::model_folders(&settings.model_repository)? {
+        let repositories = repositories::bring(&settings)?;
+        for (name, folder) in registry::model_folders(&repositories.folders)? {
             let versions = match registry::read_model(&folder) {
                 Ok((_, versions)) => versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
                 Err(error) => error.to_string(),
@@ -111,7 +112,8 @@ impl Inspect {
             let model = runtime.open(path, one)?;
             return show(model.graph(), &registry::file::ModelFile::default());
         }
-        let folder = registry::find_model(&settings.model_repository, &self.model)?;
+        let repositories = repositories::bring(&settings)?;
+        let folder = registry::find_model(&repositories.folders, &self.model)?;
         let (file, versions) = registry::read_model(&folder)?;
         for version in versions {
             println!("{} version {version}", self.model);

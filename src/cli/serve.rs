@@ -6,12 +6,12 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, descriptors, log, runtime};
+use super::{Failure, descriptors, log, repositories, runtime};
 use crate::clock::Clock;
 use crate::config::{RawSettings, Settings};
 use crate::metrics::Metrics;
 use crate::net::{Server, State};
-use crate::registry::{Loader, Registry, RegistryError};
+use crate::registry::{Loader, Registry};
 use crate::trace::{Otlp, Traces};
 
 #[derive(Args)]
@@ -30,14 +30,16 @@ impl Serve {
         let settings = self.settings.or(file).validate()?;
         let log = log::start(&settings)?;
         descriptors::raise(settings.max_connections);
-        let served = tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads)
             .enable_all()
             .thread_name("thalweg-net")
-            .build()?
-            .block_on(serve(settings));
+            .build()?;
+        let ended = runtime.block_on(serve(settings));
+        // A fetch that is under way is not waited for.
+        runtime.shutdown_background();
         log.end();
-        served
+        ended
     }
 }
 
@@ -64,17 +66,19 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let server = tokio::spawn(server.run());
 
     let loader_state = Arc::clone(&state);
-    let load = move || -> Result<Registry, Loading> {
-        let (runtime, gpus) = runtime::load(&settings, &metrics)?;
-        let memory = loader_state.memory.clone();
-        let loader = Loader { runtime, metrics, clock, memory, gpus };
-        Ok(loader.load(&settings.model_repository, &settings.default_model)?)
+    let load = move || -> Result<Registry, String> {
+        load(&settings, metrics, clock, &loader_state).map_err(|failure| failure.to_string())
     };
-    let registry = tokio::task::spawn_blocking(load).await??;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // As process 1 of a container it would not be ended by a signal that nobody waits for.
+    let registry = tokio::select! {
+        loaded = tokio::task::spawn_blocking(load) => loaded??,
+        _ = terminate.recv() => return early(),
+        _ = interrupt.recv() => return early(),
+    };
     tracing::info!(%address, models = registry.all().count(), "ready");
     state.serve(registry);
 
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -88,10 +92,21 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Loading {
-    #[error(transparent)]
-    Runtime(#[from] crate::engine::onnx::LoadError),
-    #[error(transparent)]
-    Models(#[from] RegistryError),
+/// Everything that is served, or a sentence: nothing is served before all is here and loaded.
+fn load(
+    settings: &Settings,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    state: &State,
+) -> Result<Registry, Failure> {
+    let (runtime, gpus) = runtime::load(settings, &metrics)?;
+    let repositories = repositories::bring(settings)?;
+    let loader = Loader { runtime, metrics, clock, memory: state.memory.clone(), gpus };
+    Ok(loader.load(&repositories.folders, &settings.default_model)?)
+}
+
+/// Told to end before anything was served.
+fn early() -> Result<(), Failure> {
+    tracing::info!("ended before the models were loaded");
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::repositories::folders_only;
 use super::{Failure, runtime};
 use crate::config::RawSettings;
 use crate::engine::onnx::OnnxRuntime;
@@ -25,7 +26,7 @@ pub struct Specialise {
 impl Specialise {
     pub fn run(self) -> Result<(), Failure> {
         let settings = self.settings.validate()?;
-        let folder = registry::find_model(&settings.model_repository, &self.model)?;
+        let folder = registry::find_model(folders_only(&settings.model_repository)?, &self.model)?;
         let runtime = runtime::for_cpu(&settings)?;
         let (file, versions) = registry::read_model(&folder)?;
         for version in self.number.map_or(versions, |number| vec![number]) {

@@ -4,12 +4,14 @@
 //! its variable, its key, its default and its meaning.
 
 mod address;
+mod aws;
 mod bytes;
 mod settings;
 
 pub use address::OptionalAddress;
+pub use aws::AwsVariables;
 pub use bytes::ByteSize;
-pub use settings::{DeviceKind, LogFormat, RawSettings, Settings};
+pub use settings::{Addressing, DeviceKind, LogFormat, RawSettings, Settings};
 
 /// A setting that cannot be used, and what would be right.
 #[derive(Debug, thiserror::Error)]

@@ -63,9 +63,31 @@ settings! {
     /// TOML file of keys: who has none of them is refused [default: none]
     #[arg(value_name = "FILE")]
     access_file / "THALWEG_ACCESS_FILE": PathBuf = PathBuf::new();
-    /// Folders of models, several by repeating the flag or with commas [default: models]
+    /// Folders of models, or addresses (https://HOST/ARCHIVE, s3://BUCKET/PREFIX) that they are fetched from, several
+    /// by repeating the flag or with commas [default: models]
     #[arg(value_name = "FOLDER", value_delimiter = ',')]
     model_repository / "THALWEG_MODEL_REPOSITORY": Vec<PathBuf> = vec![PathBuf::from("models")];
+    /// Folder that keeps models which were fetched [default: thalweg in the user's cache]
+    #[arg(value_name = "FOLDER")]
+    model_cache / "THALWEG_MODEL_CACHE": PathBuf = super::aws::user_cache();
+    /// Largest repository that is fetched, packed and unpacked [default: 16GiB]
+    #[arg(value_name = "SIZE")]
+    max_repository_size / "THALWEG_MAX_REPOSITORY_SIZE": ByteSize = ByteSize(16 << 30);
+    /// Seconds for which a server that models are fetched from may be silent [default: 30]
+    #[arg(value_name = "SECONDS")]
+    fetch_timeout / "THALWEG_FETCH_TIMEOUT": u64 = 30;
+    /// Address of the object store that s3:// means [default: AWS]
+    #[arg(value_name = "URL")]
+    s3_endpoint / "THALWEG_S3_ENDPOINT": String = String::new();
+    /// Region of the object store [default: AWS_REGION, or us-east-1]
+    #[arg(value_name = "REGION")]
+    s3_region / "THALWEG_S3_REGION": String = String::new();
+    /// Whether the bucket is in the object store's host name or in the path [default: auto]
+    #[arg(value_enum)]
+    s3_addressing / "THALWEG_S3_ADDRESSING": Addressing = Addressing::Auto;
+    /// Folder of a mounted secret, or AWS' file of credentials [default: the variables of AWS, or ~/.aws]
+    #[arg(value_name = "PATH")]
+    s3_credentials / "THALWEG_S3_CREDENTIALS": PathBuf = PathBuf::new();
     /// Model served on `/` [default: the only model, or the only one with `[stream.bytes]`]
     #[arg(value_name = "MODEL")]
     default_model / "THALWEG_DEFAULT_MODEL": String = String::new();
@@ -156,6 +178,19 @@ pub enum DeviceKind {
     Cuda,
 }
 
+/// Where an object store has the bucket's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Addressing {
+    /// In the host of AWS and of Huawei Cloud, in the path elsewhere
+    #[default]
+    Auto,
+    /// https://ENDPOINT/BUCKET
+    Path,
+    /// https://BUCKET.ENDPOINT
+    Virtual,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
@@ -201,6 +236,8 @@ impl RawSettings {
             ("max_requests_per_connection", settings.max_requests_per_connection),
             ("max_request_memory", settings.max_request_memory.0),
             ("max_connections", settings.max_connections),
+            ("max_repository_size", settings.max_repository_size.0),
+            ("fetch_timeout", usize::try_from(settings.fetch_timeout).unwrap_or(usize::MAX)),
             ("request_timeout", usize::try_from(settings.request_timeout).unwrap_or(usize::MAX)),
         ];
         if let Some((setting, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -307,7 +344,7 @@ mod tests {
                   |
                 1 | listn = 'x'
                   | ^^^^^
-                unknown field `listn`, expected one of `listen`, `metrics_listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `run_timeout`, `otlp_endpoint`, `otlp_service_name`, `trace_ratio`, `access_log`, `log`, `log_format`"#]],
+                unknown field `listn`, expected one of `listen`, `metrics_listen`, `tls_certificate`, `tls_key`, `access_file`, `model_repository`, `model_cache`, `max_repository_size`, `fetch_timeout`, `s3_endpoint`, `s3_region`, `s3_addressing`, `s3_credentials`, `default_model`, `device`, `onnxruntime`, `kernel_cache`, `threads`, `max_message_size`, `max_requests_per_connection`, `max_request_memory`, `request_timeout`, `ping_interval`, `idle_timeout`, `read_timeout`, `write_timeout`, `max_frame_size`, `max_connections`, `max_connections_per_address`, `max_connection_age`, `grace_period`, `run_timeout`, `otlp_endpoint`, `otlp_service_name`, `trace_ratio`, `access_log`, `log`, `log_format`"#]],
         );
     }
 

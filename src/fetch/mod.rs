@@ -33,6 +33,7 @@ pub use self::lock::{Lock, Member, Package};
 use self::pip::{Pip, Resolve};
 pub use self::progress::{Event, Lines, Progress, Silent};
 use self::source::Sources;
+pub use self::source::agent;
 use self::verified::Verified;
 use crate::checksum::sha256_of;
 

@@ -40,6 +40,20 @@ pub(super) enum Refusal {
     File(PathBuf, io::Error),
 }
 
+/// A client that trusts the system's certificates, and gives up a server that is silent for so long.
+pub fn agent(proxy: Option<ureq::Proxy>, silence: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .proxy(proxy)
+        .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+        .user_agent(concat!("thalweg/", env!("CARGO_PKG_VERSION")))
+        .accept_encoding("identity")
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT.min(silence)))
+        .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence));
+    config.build().into()
+}
+
 impl Sources {
     /// Trusts the system's certificates (or those of `SSL_CERT_FILE`), and uses the system's proxy.
     pub fn new() -> Self {
@@ -53,16 +67,7 @@ impl Sources {
     }
 
     fn with(proxy: Option<ureq::Proxy>) -> Self {
-        let config = ureq::Agent::config_builder()
-            .proxy(proxy)
-            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
-            .user_agent(concat!("thalweg/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE));
-        Self { agent: config.build().into() }
+        Self { agent: agent(proxy, SILENCE) }
     }
 
     pub fn open(&self, url: &str, from: u64) -> Result<Opened, Refusal> {

@@ -43,8 +43,7 @@ pub fn model_folders(repositories: &[PathBuf]) -> Result<BTreeMap<String, PathBu
         for entry in std::fs::read_dir(repository).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let is_model = path.join("model.toml").exists() || !versions(&path).is_empty();
-            if name.starts_with('.') || !is_model {
+            if name.starts_with('.') || !is_model(&path) {
                 continue;
             }
             let name = name.to_owned();
@@ -58,6 +57,11 @@ pub fn model_folders(repositories: &[PathBuf]) -> Result<BTreeMap<String, PathBu
         return Err(RegistryError::Empty(folders.join(", ")));
     }
     Ok(found)
+}
+
+/// Whether a folder is one of a model.
+pub fn is_model(folder: &Path) -> bool {
+    folder.join("model.toml").exists() || !versions(folder).is_empty()
 }
 
 /// The folder of a model.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::repositories::folders_only;
 use super::report::{Model, Run};
 use super::{DeviceCheck, Failure};
 use crate::check::{self, Target, measure};
@@ -22,7 +23,7 @@ pub(super) fn run(
     target: &Target,
     clock: Clock,
 ) -> Result<Vec<Model>, Failure> {
-    let folders = model_folders(&options.model_repository)?;
+    let folders = model_folders(folders_only(&options.model_repository)?)?;
     let runtime = OnnxRuntime::load(library)?;
     let mut models = Vec::new();
     for (name, folder) in folders {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::repositories::folders_only;
 use super::{Failure, runtime};
 use crate::check::Effort;
 use crate::clock::Clock;
@@ -64,7 +65,7 @@ pub struct Tune {
 impl Tune {
     pub fn run(self) -> Result<(), Failure> {
         let settings = self.settings.clone().validate()?;
-        let folder = registry::find_model(&settings.model_repository, &self.model)?;
+        let folder = registry::find_model(folders_only(&settings.model_repository)?, &self.model)?;
         let (file, versions) = registry::read_model(&folder)?;
         let on_gpu = |kind| kind == Some(InstanceKind::Cuda);
         if file.instance_group.iter().any(|group| on_gpu(group.kind)) {
