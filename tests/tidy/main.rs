@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("main", "cli"),
     (
         "cli",
-        "bench check checksum clock config device engine error fetch lane metrics net registry specialise streams tensor trace tune",
+        "bench check checksum clock config device engine error fetch lane metrics net registry remote specialise streams tensor trace tune",
     ),
     // It drives what the registry joins, on a device of its own.
     ("check", "batcher clock device engine error lane metrics queue registry reply signal streams tensor"),
@@ -40,6 +40,8 @@ const MAY_USE: &[(&str, &str)] = &[
     ("config", ""),
     ("specialise", "checksum engine tensor"),
     ("fetch", "checksum"),
+    // One HTTP client for all that is fetched.
+    ("remote", "checksum fetch"),
     // A client: it knows the protocol from the outside.
     ("bench", "clock error protocol signal tensor"),
     ("metrics", "error"),
@@ -71,12 +73,17 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("hound", "bench"),
     ("rustix", "bench cli clock metrics"),
     ("rustls_platform_verifier", "bench"),
+    ("ureq", "fetch remote trace"),
+    ("zip", "fetch remote"),
+    ("object_store", "remote"),
+    ("tar", "remote"),
+    ("flate2", "remote"),
+    ("ruzstd", "remote"),
+    ("md5", "remote"),
     ("opentelemetry", "trace"),
     ("opentelemetry_http", "trace"),
     ("opentelemetry_otlp", "trace"),
     ("opentelemetry_sdk", "trace"),
-    ("ureq", "fetch trace"),
-    ("zip", "fetch"),
     ("toml_edit", "tune"),
 ];
 
