@@ -25,6 +25,11 @@ pub fn start(settings: &Settings) -> Result<Log, Failure> {
     let filter = EnvFilter::builder()
         .parse(&settings.log)
         .map_err(|error| format!("log: '{}' was given, it is no filter: {error}", settings.log))?;
+    // At their lowest levels they log whole addresses, and those of models may carry somebody's key.
+    let quiet = ["ureq=info", "ureq_proto=info"];
+    let filter = quiet.into_iter().try_fold(filter, |filter, directive| {
+        Ok::<_, tracing_subscriber::filter::ParseError>(filter.add_directive(directive.parse()?))
+    })?;
     let (queue, lines) = sync_channel(WAITING);
     let lost = Arc::new(AtomicU64::new(0));
     let lost_there = Arc::clone(&lost);

@@ -116,14 +116,14 @@ impl Fetch<'_> {
         };
         let url = format!("{path}.sha256{query}");
         let shown = address::shown(&url);
-        match to.patiently(&shown, || to.client.small(&url, LARGEST_SIDECAR)) {
+        match to.patiently(&self.shown, || to.client.small(&url, LARGEST_SIDECAR)) {
             Ok(text) => checksums::first(&text).map(Some).ok_or_else(|| {
                 RemoteError::unfit(&shown, "it does not begin with a SHA-256; pin the archive with #sha256=")
             }),
             // Whoever may have the archive alone is told so by some servers.
             Err(Refusal::NotFound | Refusal::Final(_)) => Ok(None),
             // There may be one that the archive does not fit.
-            Err(Refusal::Again(why)) => Err(RemoteError::Unreachable { from: shown, why }),
+            Err(Refusal::Again(why)) => Err(RemoteError::Unreachable { from: self.shown.clone(), why }),
         }
     }
 }

@@ -232,6 +232,15 @@ def test_a_disk_that_takes_no_more_is_told(tmp_path):
         assert source.ranges(ARCHIVE) == [None, "bytes=100000-"]
 
 
+def test_no_log_shows_a_query(tmp_path):
+    command = [binary(), "serve", "--listen", "127.0.0.1:0", "--model-cache", tmp_path, "--log", "trace"]
+    with Flaky({ARCHIVE: b"no archive"}) as source:
+        command += ["--model-repository", source.url(f"{ARCHIVE}?token=a-secret")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "it is no archive" in done.stderr
+    assert "a-secret" not in done.stdout + done.stderr
+
+
 def test_addresses_that_cannot_be_used_are_told(tmp_path):
     with Flaky() as source:
         assert "the server does not have it" in listed(tmp_path, source.url("/nothing.zip")).stderr
