@@ -155,7 +155,7 @@ def test_an_object_that_breaks_off_is_gone_on_with(tmp_path, store, front, monke
 
 
 def test_what_changes_while_it_is_fetched_is_listed_anew(tmp_path, store, front, unsigned):
-    store.put(archives.repository(ballast=b"first"), "changing/")
+    store.put(archives.repository(ballast=b"first."), "changing/")
 
     def change():
         if front.asked[-1][0].endswith("model.onnx"):
@@ -166,6 +166,8 @@ def test_what_changes_while_it_is_fetched_is_listed_anew(tmp_path, store, front,
     assert done.returncode == 0, done.stderr
     [folder] = whole(tmp_path)
     assert (folder / "add_fp32/notes.bin").read_bytes() == b"second"
+    # What came first is not taken for what was listed then.
+    assert len(front.ranges("notes.bin")) == 2
 
 
 @pytest.mark.parametrize(
