@@ -61,6 +61,7 @@ const NAMED_ONLY_BY: &[(&str, &str)] = &[
     ("http_body_util", "net"),
     ("tokio_rustls", "net cli bench"),
     ("subtle", "net"),
+    ("x509_parser", "net"),
     ("metrics", "metrics"),
     ("metrics_exporter_prometheus", "metrics"),
     ("crossbeam_channel", "queue lane device"),

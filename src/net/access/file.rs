@@ -136,7 +136,7 @@ fn check_origin(origin: &str) -> Result<(), String> {
 }
 
 /// Seconds since 1970, of a date that is complete and not before.
-pub fn seconds(date: &Datetime) -> Option<u64> {
+fn seconds(date: &Datetime) -> Option<u64> {
     let (day, time) = (date.date?, date.time?);
     let offset = match date.offset? {
         Offset::Z => 0,

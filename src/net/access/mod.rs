@@ -28,7 +28,7 @@ use key::Key;
 
 pub use bucket::Bucket;
 pub use credentials::subprotocol;
-pub use file::{is_name, seconds};
+pub use file::is_name;
 pub use key::Pass;
 pub use metered::Metered;
 
