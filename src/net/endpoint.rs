@@ -15,7 +15,7 @@ use super::connection;
 use super::drain::Phase;
 use super::infer::InferEndpoint;
 use super::route::{ModelRoute, Route};
-use super::server::State;
+use super::state::State;
 use super::stream::{ByteEndpoint, Choices, SignalEndpoint, Source};
 use super::upgrade::{self, Halves};
 use super::visit::Visit;

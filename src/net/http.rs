@@ -19,7 +19,7 @@ use super::endpoint::Endpoint;
 use super::journal::REQUEST_ID;
 use super::listener::Door;
 use super::route::{ModelRoute, Route};
-use super::server::State;
+use super::state::State;
 use super::visit::Visit;
 use super::{admin, infer, upgrade};
 use crate::clock::Clock;

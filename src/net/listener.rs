@@ -8,7 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 
 use super::route::{ModelRoute, Route};
-use super::server::{ServerError, State};
+use super::server::ServerError;
+use super::state::State;
 use super::tls::Failure;
 
 /// A fatal alert, `handshake_failure`, as every version of TLS understands it.

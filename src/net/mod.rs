@@ -22,6 +22,7 @@ mod route;
 mod sequence;
 mod server;
 pub mod socket;
+mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -32,5 +33,6 @@ mod visit;
 mod watched;
 
 pub use access::is_name as is_key_name;
-pub use server::{Server, ServerError, State};
+pub use server::{Server, ServerError};
+pub use state::State;
 pub use watched::BadFile;

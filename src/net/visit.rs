@@ -10,7 +10,7 @@ use hyper::{Method, Request};
 use tracing::{Level, enabled};
 
 use super::route::Route;
-use super::server::State;
+use super::state::State;
 use crate::clock::Time;
 use crate::error::{Code, Error, excerpt};
 use crate::registry::Served;
