@@ -49,7 +49,8 @@ class Server:
         self.log = collections.deque(maxlen=200)
         self.panics = []
         self._address = queue.Queue()
-        threading.Thread(target=self._read_log, daemon=True).start()
+        self.reader = threading.Thread(target=self._read_log, daemon=True)
+        self.reader.start()
         address = self._address.get(timeout=START_SECONDS)
         assert address, f"the server ended before it listened:\n{self.tail()}"
         self.host, self.port = address
@@ -65,6 +66,13 @@ class Server:
 
     def tail(self):
         return "".join(self.log)
+
+    def wait_for(self, text):
+        """Until its log says so: a thread of its own writes it, and another reads it here."""
+        deadline = time.monotonic() + START_SECONDS
+        while text not in self.tail():
+            assert time.monotonic() < deadline, f"the log does not say '{text}':\n{self.tail()}"
+            time.sleep(0.05)
 
     @property
     def address(self):

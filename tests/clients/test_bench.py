@@ -57,8 +57,8 @@ def test_the_page_opens_in_a_browser(server, tmp_path):
     command = [browser, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * TALK_SECONDS)
     assert "<h1>mlp64 at " in done.stdout, done.stderr
-    # Two over all steps; answers, latencies, batches and times of each.
-    assert len(re.findall("<svg ", done.stdout)) == 2 + 2 * 4
+    # Two over all steps; answers, latencies, batches, times and cores of each.
+    assert len(re.findall("<svg ", done.stdout)) == 2 + 2 * 5
     assert not re.search(r"NaN|inf\b", done.stdout)
     image = tmp_path / "page.png"
     flags = [flag for flag in FLAGS if flag != "--dump-dom"]

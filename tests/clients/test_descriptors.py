@@ -14,6 +14,6 @@ def test_the_soft_limit_is_raised_and_a_hard_one_too_low_is_told():
             limits = Path(f"/proc/{server.process.pid}/limits").read_text()
             [line] = [line for line in limits.splitlines() if line.startswith("Max open files")]
             assert line.split()[3:5] == [str(hard)] * 2
-            assert "fewer file descriptors than connections" in server.tail()
+            server.wait_for("fewer file descriptors than connections")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -69,6 +69,7 @@ def health(server):
 def ended(server):
     """How a server ends that cannot become ready."""
     code = server.process.wait(STOP_SECONDS)
+    server.reader.join(STOP_SECONDS)
     return code, server.tail()
 
 
@@ -150,7 +151,7 @@ def test_a_signal_ends_it_while_it_fetches(tmp_path):
         with fetching(tmp_path, source.url(ARCHIVE), silence="60", source=source) as server:
             assert source.hangs.wait(STOP_SECONDS), server.tail()
             assert server.stop() == 0
-            assert "ended before the models were loaded" in server.tail()
+            server.wait_for("ended before the models were loaded")
 
 
 def listed(cache, *repositories, flags=(), env=(), limits=None):

@@ -96,13 +96,13 @@ def test_a_client_without_tls_reads_why(encrypted):
         urllib.request.urlopen(f"http://{encrypted.address}/health", timeout=10)
     assert refused.value.code == 400
     assert json.loads(refused.value.read())["code"] == "tls_required"
-    assert "a client speaks plain HTTP to the port of TLS" in encrypted.tail()
+    encrypted.wait_for("a client speaks plain HTTP to the port of TLS")
 
 
 def test_a_client_with_tls_at_a_plain_port_has_an_alert(server):
     with pytest.raises(urllib.error.URLError, match="handshake failure"):
         urllib.request.urlopen(f"https://{server.address}/health", timeout=10)
-    assert "a client speaks TLS to the plain port" in server.tail()
+    server.wait_for("a client speaks TLS to the plain port")
 
 
 def test_the_health_check_speaks_tls_too(encrypted, certificate, server):

@@ -248,7 +248,7 @@ def test_a_collector_that_fails_costs_no_answer(how, talk):
             while metric(server, "thalweg_spans_dropped_total") == 0:
                 time.sleep(0.05)
             assert 'thalweg_spans_dropped_total{reason="export_failed"}' in server.get("/metrics")
-            assert "spans could not be sent" in server.tail()
+            server.wait_for("spans could not be sent")
         else:
             # 3000 requests of seven spans; some 2048 wait.
             assert metric(server, "thalweg_spans_dropped_total") >= 7 * 500
