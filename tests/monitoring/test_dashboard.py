@@ -70,7 +70,9 @@ def busy(tmp_path_factory):
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     server = Server(
         [models], "--tls-certificate", folder / "tls.crt", "--tls-key", folder / "tls.key", "--access-file",
-        folder / "access.toml", "--metrics-listen", "127.0.0.1:0", "--read-timeout", "1", context=context,
+        folder / "access.toml", "--metrics-listen", "127.0.0.1:0", "--read-timeout", "1",
+        # Nobody is there: the spans are dropped, and counted.
+        "--otlp-endpoint", "http://127.0.0.1:9", context=context,
     )
     try:
         metrics = until(server.tail, lambda: re.search(r"metrics on (\S+)", server.tail()))[1]
