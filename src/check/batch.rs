@@ -58,6 +58,11 @@ impl Batch {
         Self { rows, key, each, payloads, keeps_state }
     }
 
+    /// Its first request, and what such requests have in common.
+    pub(super) fn request(&self) -> (&GroupKey, &[Payload]) {
+        (&self.key, self.payloads.first().map_or(&[], Vec::as_slice))
+    }
+
     pub fn rows(&self) -> usize {
         self.rows
     }

@@ -3,8 +3,10 @@
 //! A check runs a model that only copies its inputs, and compares what comes out with loops that are written out in the
 //! check itself. All it does follows from a seed.
 
+mod alone;
 mod batch;
 mod encodings;
+mod fed;
 mod flights;
 mod gather;
 mod lanes;
@@ -12,6 +14,7 @@ pub mod measure;
 mod memory;
 mod model;
 mod random;
+mod real;
 mod state;
 mod timing;
 
@@ -20,8 +23,11 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::device::cuda::Gpu;
+pub use alone::{Alone, alone};
 pub use batch::{Batch, fix};
+pub use fed::{Fed, Feeding, feed};
 use random::Random;
+pub use real::start;
 pub use timing::{Effort, Samples, Times, Watch, sample};
 
 /// What is checked.

@@ -30,7 +30,11 @@ pub struct Placed {
 /// How long a batch took on the device, as its own events tell, and the bytes that crossed the bus.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StageTimes {
+    /// When its upload began, from when the lane's part of the device was made: for a while exact to microseconds.
+    pub begun: Duration,
     pub upload: Duration,
+    /// Behind the batch before it, once it was there.
+    pub waited: Duration,
     /// Gathering, the model, keeping states.
     pub compute: Duration,
     pub download: Duration,

@@ -12,6 +12,7 @@ mod pacing;
 mod pipeline;
 mod scheduling;
 mod supervisor;
+mod traced;
 mod warmup;
 mod watchdog;
 
@@ -25,6 +26,7 @@ use flights::{Flight, Flights, GivenUp};
 use pacing::Pacing;
 pub use pipeline::{Host, Landed, Pipeline};
 pub use supervisor::{Make, Supervisor};
+pub use traced::{Flown, Trace, Traced};
 pub use warmup::WarmUp;
 
 use crossbeam_channel::{never, select};

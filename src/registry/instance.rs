@@ -16,13 +16,13 @@ use crate::lane::{Cuda, Feed, Host, Pipeline, Supervisor, WarmUp};
 use crate::metrics::ModelMetrics;
 
 /// What all instances of a model are made from; each keeps it, to be made again.
-pub(super) struct Blueprint {
-    pub(super) name: String,
-    pub(super) file: ModelFile,
-    pub(super) model: OnnxModel,
-    pub(super) derived: Derived,
+pub struct Blueprint {
+    pub name: String,
+    pub file: ModelFile,
+    pub model: Arc<OnnxModel>,
+    pub derived: Derived,
     /// Streams whose state one lane may keep.
-    pub(super) capacity: usize,
+    pub capacity: usize,
 }
 
 impl Blueprint {
@@ -55,7 +55,7 @@ impl Blueprint {
     }
 
     /// A pipeline that is warm, and whether it replays CUDA graphs.
-    fn make(&self, home: &Home) -> Result<(Box<dyn Pipeline>, bool)> {
+    pub fn make(&self, home: &Home) -> Result<(Box<dyn Pipeline>, bool)> {
         let Derived { model, conversions, reductions, constants, .. } = &self.derived;
         let Home::Gpu(gpu) = home else {
             let running = self.model.start(model, constants)?;

@@ -197,7 +197,7 @@ impl Loader {
         let blueprint = Arc::new(Blueprint {
             name: name.to_owned(),
             file: file.clone(),
-            model,
+            model: Arc::new(model),
             derived,
             capacity: seats.div_ceil(instances),
         });

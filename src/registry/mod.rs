@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 pub use derive::{Derived, derive};
 pub use gpus::{Gpus, Home};
+pub use instance::Blueprint;
 pub use labels::Labels;
 pub use load::{Loader, find_model, is_model, model_folders, policy, read_model};
 pub use output::{EventRule, Telling};

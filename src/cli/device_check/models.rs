@@ -7,10 +7,8 @@ use super::report::{Model, Run};
 use super::{DeviceCheck, Failure};
 use crate::check::{self, Target, measure};
 use crate::clock::Clock;
-use crate::device::{Buckets, Cpu, Resident};
+use crate::device::Buckets;
 use crate::engine::onnx::{OnnxModel, OnnxRuntime};
-use crate::engine::{Engine, Site};
-use crate::lane::{Cuda, Host, Pipeline, WarmUp};
 use crate::registry::{Derived, Opened, derive, model_folders, open, read_model};
 
 /// Larger batches are not timed.
@@ -55,13 +53,13 @@ fn one(
 ) -> Result<(), String> {
     let signature = &derived.model;
     let buckets = Buckets::new(signature.batch_limit().min(LARGEST), &[]);
-    let mut pipeline = match start(target, model, derived, &buckets, graphs) {
+    let mut pipeline = match check::start(target, model, derived, &buckets, graphs) {
         // As the server does.
-        Err(_) if graphs => start(target, model, derived, &buckets, false)?,
+        Err(_) if graphs => check::start(target, model, derived, &buckets, false)?,
         pipeline => pipeline?,
     };
     if let Target::Gpu(_) = target {
-        let mut cpu = start(&Target::Cpu, model, derived, &buckets, false)?;
+        let mut cpu = check::start(&Target::Cpu, model, derived, &buckets, false)?;
         let sizes = buckets.sizes();
         let difference = measure::difference(&mut *pipeline, &mut *cpu, signature, sizes, options.seed)?;
         told.difference = Some(difference);
@@ -72,34 +70,4 @@ fn one(
     let times = measure::run_times(&mut *pipeline, signature, buckets.sizes(), options.seed, clock)?;
     told.runs = times.into_iter().map(|(rows, time)| Run::new(rows, time)).collect();
     Ok(())
-}
-
-/// The model on a device as a lane would have it, but without conversions and reductions: of two numbers that nearly
-/// tie, each device may find another one the greatest.
-fn start(
-    target: &Target,
-    model: &OnnxModel,
-    Derived { model: signature, constants, .. }: &Derived,
-    buckets: &Buckets,
-    graphs: bool,
-) -> Result<Box<dyn Pipeline>, String> {
-    let said = |error: crate::error::Error| error.to_string();
-    match target {
-        Target::Cpu => {
-            let model = model.start(signature, constants).map_err(said)?;
-            Ok(Box::new(Host::new(Cpu::new(signature, &[], &[]), model)))
-        }
-        Target::Gpu(gpu) => {
-            let capacity = if signature.states.is_empty() { 0 } else { LARGEST };
-            let resident = Resident::new(signature, &[], &[], buckets.clone(), 2, capacity)?;
-            let device = gpu.device(resident)?;
-            let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
-            let (ordinal, stream) = (gpu.about().ordinal, device.compute_stream());
-            let site = Site::Cuda { ordinal, stream, graphs };
-            let model = model.bind(site, signature, constants, &places).map_err(said)?;
-            let mut pipeline = Cuda::new(device, model);
-            WarmUp::new(signature, pipeline.rehearsal()).run(&mut pipeline).map_err(said)?;
-            Ok(Box::new(pipeline))
-        }
-    }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use cudarc::driver::{CudaStream, DriverError};
+use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys};
 use smallvec::SmallVec;
 
 use super::compute::{Compute, Copies};
@@ -52,6 +52,8 @@ pub struct CudaDevice {
     oldest: usize,
     under_way: usize,
     landed: Box<Landed>,
+    /// What the times of batches are counted from.
+    origin: CudaEvent,
 }
 
 impl CudaDevice {
@@ -88,13 +90,16 @@ impl CudaDevice {
         let leg = || Leg::new(memory, layout.capacity(), results).map_err(full);
         let legs = (0..resident.depth).map(|_| leg()).collect::<Result<_, _>>()?;
         let stream = || memory.context.new_stream().map_err(full);
+        let upload = stream()?;
+        let origin = memory.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(full)?;
+        origin.record(&upload).map_err(full)?;
         Ok(Self {
             inputs,
             gathers,
             states,
             outputs,
             reduces,
-            upload: stream()?,
+            upload,
             compute: stream()?,
             download: stream()?,
             seats: Seats::new(resident.capacity),
@@ -104,6 +109,7 @@ impl CudaDevice {
             oldest: 0,
             under_way: 0,
             landed: Landed::new(resident.depth),
+            origin,
             layout,
             resident,
             gpu,
@@ -342,7 +348,7 @@ impl CudaDevice {
             columns.push(column.ok_or_else(|| Error::new(Code::Internal, "an output is not whole"))?);
             end = (end + length).next_multiple_of(16);
         }
-        Ok((BatchOutput::new(columns), leg.times().map_err(failed)?))
+        Ok((BatchOutput::new(columns), leg.times(&self.origin).map_err(failed)?))
     }
 
     fn next(&self) -> usize {

@@ -66,14 +66,17 @@ impl Leg {
         (rows, block.bytes(rows).unwrap_or(0))
     }
 
-    pub(super) fn times(&self) -> Result<StageTimes, DriverError> {
+    /// Counted from `origin`.
+    pub(super) fn times(&self, origin: &CudaEvent) -> Result<StageTimes, DriverError> {
         let Events { begun, uploaded, started, computed, done } = &self.events;
         let between = |from: &CudaEvent, to: &CudaEvent| {
             from.elapsed_ms(to)
                 .map(|ms| Duration::try_from_secs_f32(ms.max(0.0) / 1000.0).unwrap_or_default())
         };
         Ok(StageTimes {
+            begun: between(origin, begun)?,
             upload: between(begun, uploaded)?,
+            waited: between(uploaded, started)?,
             compute: between(started, computed)?,
             download: between(computed, done)?,
             bytes_up: self.bytes_up,
