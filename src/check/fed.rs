@@ -47,6 +47,8 @@ pub struct Fed {
     pub mean_batch: f64,
     /// CPU time of a row, on all threads, also of the one that feeds.
     pub cpu: Duration,
+    /// What the lanes had taken, by the word of who knows the device.
+    pub taken: (usize, usize),
     /// The first batches behind the warm-up.
     pub flown: Vec<Flown>,
 }
@@ -60,11 +62,23 @@ struct Count {
 }
 
 /// Starts lanes as a server does, and keeps more requests of one row in their queues than they can have under way.
-pub fn feed(blueprint: &Arc<Blueprint>, home: &Home, feeding: &Feeding, clock: Clock) -> Result<Fed, String> {
-    go(blueprint, home, feeding, clock).map_err(|Wrong(why)| why)
+pub fn feed(
+    blueprint: &Arc<Blueprint>,
+    home: &Home,
+    feeding: &Feeding,
+    clock: Clock,
+    taken: impl Fn() -> (usize, usize),
+) -> Result<Fed, String> {
+    go(blueprint, home, feeding, clock, &taken).map_err(|Wrong(why)| why)
 }
 
-fn go(blueprint: &Arc<Blueprint>, home: &Home, feeding: &Feeding, clock: Clock) -> Result<Fed, Wrong> {
+fn go(
+    blueprint: &Arc<Blueprint>,
+    home: &Home,
+    feeding: &Feeding,
+    clock: Clock,
+    taken: &dyn Fn() -> (usize, usize),
+) -> Result<Fed, Wrong> {
     let signature = &blueprint.derived.signature;
     let keeps_state = !signature.states.is_empty();
     // As in a server: lanes with state have queues of their own.
@@ -105,6 +119,7 @@ fn go(blueprint: &Arc<Blueprint>, home: &Home, feeding: &Feeding, clock: Clock) 
         .collect();
     let requests: Vec<_> = requests.iter().map(Batch::request).collect();
 
+    let taken = taken();
     let from = clock.now() + feeding.time / WARM_UP;
     let end = from + feeding.time;
     let cpu = clock.cpu();
@@ -129,14 +144,15 @@ fn go(blueprint: &Arc<Blueprint>, home: &Home, feeding: &Feeding, clock: Clock) 
 
     let all: usize = counts.iter().map(|count| count.rows).sum();
     let batches: f64 = counts.iter().map(|count| count.batches).sum();
-    let taken = u32::try_from(all).unwrap_or(u32::MAX).max(1);
+    let answered = u32::try_from(all).unwrap_or(u32::MAX).max(1);
     #[allow(clippy::cast_precision_loss, reason = "rates are rounded")]
     Ok(Fed {
         graphs,
         rows_per_second: counts.iter().map(Count::rate).sum(),
         mean_batch: all as f64 / batches.max(1.0),
         // Of the warm-up too, which took its share.
-        cpu: cpu * WARM_UP / (WARM_UP + 1) / taken,
+        cpu: cpu * WARM_UP / (WARM_UP + 1) / answered,
+        taken,
         flown: trace.flown(),
     })
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod bench;
+mod ceiling;
 mod descriptors;
 mod device_check;
 mod health;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::ceiling::Ceiling;
 use super::specialise::{self, Specialise};
 use super::tune::Tune;
 use super::{Failure, repositories, runtime};
@@ -25,6 +26,8 @@ pub enum Models {
     Specialise(Specialise),
     /// Measure a model on this machine, and recommend batch size, instances and threads
     Tune(Box<Tune>),
+    /// Measure what a model does on a device by itself, and what lanes that are fed from memory get out of it
+    Ceiling(Box<Ceiling>),
 }
 
 #[derive(Args)]
@@ -63,6 +66,7 @@ impl Models {
             Self::Inspect(inspect) => inspect.run(),
             Self::Specialise(specialise) => specialise.run(),
             Self::Tune(tune) => tune.run(),
+            Self::Ceiling(ceiling) => ceiling.run(),
         }
     }
 }

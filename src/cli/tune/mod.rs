@@ -19,6 +19,7 @@ use crate::registry::file::{InstanceKind, ModelFile};
 use crate::registry::{self, ModelConfigError, Origin, PROFILE, Profile, ProfiledRun};
 use crate::tune::{self, Change, Instance, Point, Recommendation, Wanted};
 use options::Shape;
+pub(super) use options::time;
 use report::{Report, us};
 use subject::Subject;
 
