@@ -144,6 +144,9 @@ fn go(
 
     let all: usize = counts.iter().map(|count| count.rows).sum();
     let batches: f64 = counts.iter().map(|count| count.batches).sum();
+    if all == 0 {
+        return Err("fewer than two batches landed in that time: measure for longer".into());
+    }
     let answered = u32::try_from(all).unwrap_or(u32::MAX).max(1);
     #[allow(clippy::cast_precision_loss, reason = "rates are rounded")]
     Ok(Fed {
