@@ -27,7 +27,7 @@ or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 .PHONY: help serve test bench instructions peers fuzz soak attacks gateways clean
 .PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: kernel-tests sanitized-tests emulator device-tests model-tests manifests client-tests modelarts-tests soak-tests
-.PHONY: prometheus monitoring release
+.PHONY: prometheus monitoring proof-tests release
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
@@ -47,7 +47,7 @@ serve: release
 
 test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
 		instructions kernel-tests sanitized-tests device-tests model-tests manifests browser speech balancer client-tests \
-		modelarts-tests soak-tests prometheus monitoring
+		modelarts-tests soak-tests prometheus monitoring proof-tests
 	@echo 'make test: all passed'
 
 bench: tools python release test-models
@@ -222,6 +222,12 @@ soak-tests: $(VENV)
 	$(announce)
 	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python tests/soak.py --seconds 60 \
 		$(call or_else,the server keeps what it should not; see above)
+
+# The proof for a GPU, rehearsed without one.
+proof-tests: $(VENV)
+	$(announce)
+	@THALWEG_BIN=$(abspath $(BINARY)) .venv/bin/python -m pytest tests/gpu \
+		$(call or_else,the proof would not run on a GPU either; see above)
 
 # A real Prometheus watches real servers. One of its alerts is about a GPU that is not found, so the build can use one.
 monitoring: $(VENV)

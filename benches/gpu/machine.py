@@ -29,6 +29,8 @@ class Bench:
         self.onnxruntime, self.device, self.quick = options.onnxruntime, options.device, options.quick
         self.bundled = Path(options.bundled)
         self.repository = self.work / ("quick" if options.quick else "models")
+        if self.device == "cuda":
+            os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries(), os.environ.get("LD_LIBRARY_PATH", "")])
         self.cores = sorted(os.sched_getaffinity(0))
         # Children inherit it: every connection is a descriptor, at both of its ends.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -66,6 +68,17 @@ class Bench:
         """What another part has written, if it ran."""
         path = self.out / f"{part}.json"
         return json.loads(path.read_text()) if path.exists() else {}
+
+
+def libraries():
+    """Where CUDA's own libraries may be: in packages of Python, as PyTorch brings them, or where NVIDIA installs them."""
+    try:
+        import nvidia
+
+        packages = [str(folder) for path in nvidia.__path__ for folder in sorted(Path(path).glob("*/lib"))]
+    except ImportError:
+        packages = []
+    return [*packages, "/usr/local/cuda/lib64", "/usr/local/nvidia/lib64"]
 
 
 def run(command, limit, cores=None):
