@@ -89,6 +89,39 @@ fn sizes(report: &Value) -> Vec<u64> {
     points.map(|point| point["rows"].as_u64().unwrap()).collect()
 }
 
+/// `thalweg models ceiling`, which times the same runs.
+#[test]
+fn a_ceiling_has_lanes_below_it() {
+    let model = Model::new("mlp64", "max_batch_size = 8\n");
+    let ceiling = |each: &str, arguments: &[&str]| {
+        model.run("ceiling", &[&["m", "--device", "cpu", "--each", each][..], arguments].concat())
+    };
+    let output = ceiling("200ms", &["--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = |key: &str| -> Vec<u64> {
+        report[key].as_array().unwrap().iter().map(|one| one["rows"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((rows("alone"), rows("lanes")), (vec![1, 8], vec![1, 8]));
+    for lane in report["lanes"].as_array().unwrap() {
+        assert!(lane["of_ceiling"].as_f64().unwrap() > 0.0, "{lane}");
+        let full = lane["mean_batch"].as_f64().unwrap() / lane["rows"].as_f64().unwrap();
+        assert!((full - 1.0).abs() < 1e-9, "there is always enough for a full batch: {lane}");
+    }
+    let alone = ceiling("1us", &["--alone"]);
+    assert!(text(&alone).contains("back to back") && !text(&alone).contains("lanes"), "{alone:?}");
+
+    // What cannot be measured is told, and what can all the same.
+    let short = ceiling("1us", &["--batch", "8"]);
+    assert_eq!(short.status.code(), Some(1), "{short:?}");
+    let told =
+        "FAILED: 1 instances, 1 of 8 rows in flight, without CUDA graphs: fewer than two batches landed";
+    assert!(text(&short).contains("back to back") && text(&short).contains(told), "{short:?}");
+    let large = ceiling("1us", &["--batch", "9"]);
+    expect!["thalweg: --batch 9: the model's max_batch_size is 8\n"]
+        .assert_eq(std::str::from_utf8(&large.stderr).unwrap());
+}
+
 const SETTINGS: &str = "# A model of four layers.\nmax_batch_size = 6 # a guess\n\n[dynamic_batching]\nmax_queue_size = 9 # short\n";
 
 #[test]

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 PATIENCE = 300  # seconds for a server to be ready: it tunes and captures every batch size first
+PART = 470  # seconds that a part may take in all
 
 
 class Failed(Exception):
@@ -31,6 +32,7 @@ class Bench:
         self.repository = self.work / ("quick" if options.quick else "models")
         if self.device == "cuda":
             os.environ["LD_LIBRARY_PATH"] = ":".join([*libraries(), os.environ.get("LD_LIBRARY_PATH", "")])
+        self.end = time.monotonic() + PART
         self.cores = sorted(os.sched_getaffinity(0))
         # Children inherit it: every connection is a descriptor, at both of its ends.
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -38,6 +40,17 @@ class Bench:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, 1 << 20), max(hard, 1 << 20)))
         except (ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    def begin(self):
+        """A part begins, and has its time."""
+        self.end = time.monotonic() + PART
+
+    def within(self, limit):
+        """So many seconds, or what is left of the part's."""
+        left = min(limit, self.end - time.monotonic())
+        if left < 1:
+            raise Failed(f"its part had {PART} s, which are over")
+        return left
 
     def split(self, share):
         """Cores for the server and cores for its clients; on one core both have that one."""
@@ -52,7 +65,7 @@ class Bench:
 
     def json(self, *arguments, limit, cores=None, partial=False):
         """The JSON that one of Thalweg's commands prints. With `partial` also if the command failed."""
-        done = run([self.thalweg, *arguments], limit, cores)
+        done = run([self.thalweg, *arguments], self.within(limit), cores)
         try:
             found = json.loads(done.stdout)
         except ValueError:
@@ -61,7 +74,7 @@ class Bench:
             raise Failed(last_line(done.stderr))
         return found
 
-    def ceiling(self, model, *arguments, limit=420):
+    def ceiling(self, model, *arguments, limit=PART):
         return self.json("models", "ceiling", model, "--json", *self.settings(), *arguments, limit=limit, partial=True)
 
     def found(self, part):
@@ -87,7 +100,7 @@ def run(command, limit, cores=None):
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=limit, preexec_fn=pinned)
     except subprocess.TimeoutExpired:
-        raise Failed(f"no end of it within {limit} s") from None
+        raise Failed(f"no end of it within {limit:.0f} s") from None
 
 
 def last_line(text):
@@ -97,14 +110,14 @@ def last_line(text):
 class Server:
     """A process that serves, on cores of its own."""
 
-    def __init__(self, command, cores, log):
+    def __init__(self, command, cores, log, patience=PATIENCE):
         pinned = lambda: os.sched_setaffinity(0, cores)
         with open(log, "w") as errors:
             command = [str(word) for word in command]
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=pinned, start_new_session=True
             )
-        self.log, self.address = log, None
+        self.log, self.address, self.patience = log, None, patience
 
     def __enter__(self):
         try:
@@ -122,7 +135,7 @@ class Server:
         return self
 
     def await_ready(self):
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + self.patience
         while self.process.poll() is None and time.monotonic() < end:
             try:
                 self.get("/v2/health/ready")
@@ -154,7 +167,7 @@ class Server:
 def serve(bench, cores, *arguments, repository=None, threads=None):
     fixed = ["serve", "--listen", "127.0.0.1:0", "--log", "info", "--grace-period", "1", "--threads", threads or len(cores)]
     log = bench.out / "server.log"
-    return Server([bench.thalweg, *fixed, *bench.settings(repository), *arguments], cores, log)
+    return Server([bench.thalweg, *fixed, *bench.settings(repository), *arguments], cores, log, bench.within(PATIENCE))
 
 
 def load(bench, server, cores, model, *arguments, limit=300):

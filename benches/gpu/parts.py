@@ -140,7 +140,7 @@ def server(bench):
     with serve(bench, cores) as running:
         for name in sizes(bench):
             if name != models.SILERO:
-                report = attempt(load, bench, running, clients, name, "-c", "64", "-d", "2,8", *times)
+                report = attempt(load, bench, running, clients, name, "-c", "64" if bench.quick else "128", "-d", "2,8", *times)
                 found["models"][name] = report if "failed" in report else [figures(step) for step in report["steps"]]
     return found
 

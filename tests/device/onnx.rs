@@ -4,15 +4,18 @@
 //! is waited for before each run.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use thalweg::clock::Clock;
 use thalweg::device::cuda::Compute;
-use thalweg::device::{Buckets, Cpu, Resident};
+use thalweg::device::{Buckets, Cpu, Resident, StageTimes};
 use thalweg::engine::onnx::OnnxRuntime;
 use thalweg::engine::{Bound, Engine, Site};
 use thalweg::error::Result;
-use thalweg::lane::{Cuda, Host, Landed, Pipeline};
+use thalweg::lane::{Cuda, Host, Landed, Pipeline, Trace, Traced};
 use thalweg::registry::{Derived, Opened, derive, open, read_model};
 use thalweg::streams::Slot;
 use thalweg::tensor::{DataType, Dim, GroupKey, Payload, Signature, TensorSpec};
@@ -174,4 +177,48 @@ fn models_compute_the_same_in_the_devices_memory() {
     check(&runtime, "accumulator_axis1", Some(("state", "state_out")), &[]);
     check(&runtime, "mlp64", None, &[]);
     check(&runtime, "silero_vad", None, &[576]);
+}
+
+/// What a timeline is drawn from: one batch is uploaded while the one before it computes, and none computes before that
+/// is done.
+#[test]
+fn a_trace_tells_when_each_batch_was_where() {
+    if !crate::gpu::emulated() {
+        return;
+    }
+    let runtime = OnnxRuntime::load(&project("runtime/libonnxruntime.so.1.32.0")).unwrap();
+    let (signature, [_, gpu]) = pipelines(&runtime, "mlp64", None, &[], 2);
+    let trace = Trace::new(Clock::start());
+    let mut traced = Traced::new(gpu, Arc::clone(&trace), 3);
+    let mut random = Rng::with_seed(7);
+    let mut run = |batches: usize| {
+        let all: Vec<_> = (0..batches).map(|_| steps(&mut random, &signature)).collect();
+        let mut under_way = VecDeque::new();
+        for steps in &all {
+            launch(&mut traced, steps, &GroupKey::default());
+            under_way.push_back(steps.len());
+            if under_way.len() == 2 {
+                land(&mut traced, &signature, under_way.pop_front().unwrap());
+            }
+        }
+        under_way.into_iter().for_each(|rows| drop(land(&mut traced, &signature, rows)));
+        all.iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    run(3);
+    trace.begin(4);
+    let rows = run(6);
+    let flown = trace.flown();
+    assert_eq!(flown.iter().map(|batch| batch.rows).collect::<Vec<_>>(), rows[..4], "as many as were wanted");
+    for batch in &flown {
+        let times = [batch.begun, batch.packed, batch.launched, batch.landed];
+        assert!(times.is_sorted() && batch.lane == 3, "{batch:?}");
+    }
+    for pair in flown.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]].map(|batch| batch.device.unwrap());
+        assert!(before.begun < after.begun, "{pair:?}");
+        let started = |times: &StageTimes| times.begun + times.upload + times.waited;
+        // Each span is rounded.
+        let computed = started(&before) + before.compute;
+        assert!(started(&after) + Duration::from_micros(10) >= computed, "{pair:?}");
+    }
 }
