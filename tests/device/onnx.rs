@@ -4,7 +4,7 @@
 //! is waited for before each run.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -165,14 +165,21 @@ fn check(runtime: &OnnxRuntime, name: &str, kept: Option<(&str, &str)>, sizes: &
     }
 }
 
+/// The one that a process can have.
+fn runtime() -> OnnxRuntime {
+    static LOADED: OnceLock<OnnxRuntime> = OnceLock::new();
+    let library = project("runtime/libonnxruntime.so.1.32.0");
+    let load =
+        || OnnxRuntime::load(&library).unwrap_or_else(|error| panic!("{error}; `make models` fetches it"));
+    LOADED.get_or_init(load).clone()
+}
+
 #[test]
 fn models_compute_the_same_in_the_devices_memory() {
     if !crate::gpu::emulated() {
         return;
     }
-    let library = project("runtime/libonnxruntime.so.1.32.0");
-    let runtime =
-        OnnxRuntime::load(&library).unwrap_or_else(|error| panic!("{error}; `make models` fetches it"));
+    let runtime = runtime();
     check(&runtime, "accumulator", Some(("state", "state_out")), &[]);
     check(&runtime, "accumulator_axis1", Some(("state", "state_out")), &[]);
     check(&runtime, "mlp64", None, &[]);
@@ -186,7 +193,7 @@ fn a_trace_tells_when_each_batch_was_where() {
     if !crate::gpu::emulated() {
         return;
     }
-    let runtime = OnnxRuntime::load(&project("runtime/libonnxruntime.so.1.32.0")).unwrap();
+    let runtime = runtime();
     let (signature, [_, gpu]) = pipelines(&runtime, "mlp64", None, &[], 2);
     let trace = Trace::new(Clock::start());
     let mut traced = Traced::new(gpu, Arc::clone(&trace), 3);
