@@ -54,10 +54,9 @@ def make_models(bench):
 def check(bench):
     """1: device-check, the served results of each model against the CPU's, and a thousand streams with a state each."""
     found = {}
-    small = [*sizes(bench), "accumulator"]
     for numbers, tolerance in TOLERANCES.items():
         repository = bench.work / f"check-{numbers}"
-        for name in small if not bench.quick else models.MODELS:
+        for name in (models.SILERO, *models.MODELS):
             if (numbers == "fp16") == name.endswith("fp16"):
                 settings = (bench.repository / name / "model.toml").read_text().splitlines()
                 settings[settings.index(next(line for line in settings if "max_batch_size" in line))] = (
