@@ -54,14 +54,14 @@ impl Judge {
     }
 
     fn read_inference<'a>(&mut self, json: &'a [u8]) -> Said<'a> {
-        if json.starts_with(br#"{"error""#) {
+        if json.strip_prefix(b"{").is_some_and(|json| json.trim_ascii_start().starts_with(br#""error""#)) {
             return failed(json);
         }
         let Some(id) = self.find_id(json) else { return Said::Unreadable };
         let number = number(json.get(id.clone()).unwrap_or_default());
         // Members may stand in any order; ours has the outputs behind the id.
         let rest = json.get(id.end..).unwrap_or_default();
-        let outputs = rest.starts_with(br#"","outputs":"#) || find(json, br#""outputs":"#).is_some();
+        let outputs = rest.starts_with(br#"","outputs":"#) || find(json, br#""outputs""#).is_some();
         match number {
             Some(number) if outputs => Said::Result(number),
             _ => Said::Unreadable,
@@ -77,14 +77,20 @@ impl Judge {
     }
 
     fn find_id(&mut self, json: &[u8]) -> Option<Range<usize>> {
-        const KEY: &[u8] = br#""id":""#;
-        let there = json.get(self.hint..).is_some_and(|rest| rest.starts_with(KEY));
-        let at = if there { self.hint } else { find(json, KEY)? };
-        self.hint = at;
-        let start = at + KEY.len();
+        if id_at(json, self.hint).is_none() {
+            self.hint = (0..json.len()).find(|at| id_at(json, *at).is_some())?;
+        }
+        let start = id_at(json, self.hint)?;
         let length = json.get(start..)?.iter().position(|byte| *byte == b'"')?;
         Some(start..start + length)
     }
+}
+
+/// Where the text of an `id` begins whose member begins here. Other servers write blanks around the colon.
+fn id_at(json: &[u8], at: usize) -> Option<usize> {
+    let name = json.get(at..)?.strip_prefix(br#""id""#)?;
+    let value = name.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    Some(json.len() - value.len())
 }
 
 /// How many digits the `seq` of a stream's result has.
@@ -165,6 +171,8 @@ mod tests {
             expect!["Result(42)"],
         );
         check(Naming::Id, r#"{"outputs":[],"id":"7"}"#, expect!["Result(7)"]);
+        check(Naming::Id, r#"{"name": "id", "id" : "7", "outputs": []}"#, expect!["Result(7)"]);
+        check(Naming::Id, r#"{ "error": "full", "id": "7" }"#, expect![[r#"Failed("error", Some(7))"#]]);
         check(Naming::Id, r#"{"id":"7","model_name":"m"}"#, expect!["Unreadable"]);
         check(Naming::Id, r#"{"id":"seven","outputs":[]}"#, expect!["Unreadable"]);
         check(Naming::Id, r#"{"id":"7"#, expect!["Unreadable"]);
