@@ -30,7 +30,7 @@ use super::timer::Timer;
 use crate::clock::Time;
 use crate::error::{Code, Error};
 use crate::metrics::Metrics;
-use crate::reply::{Answer, Mailbox};
+use crate::reply::{Answer, Mailbox, Relay};
 
 /// Encoded answers are sent once there are so many bytes of them, or no more answers.
 const SEND_AT: usize = 64 << 10;
@@ -115,6 +115,7 @@ pub async fn serve<R, W, E>(
     limits: Limits,
     metrics: &Metrics,
     phases: watch::Receiver<Phase>,
+    relay: &Arc<Relay>,
 ) -> u16
 where
     R: AsyncRead + Unpin,
@@ -123,7 +124,7 @@ where
 {
     // The server waits until the client has our close frame, too.
     let _open = phases.clone();
-    let mailbox = Mailbox::new(limits.window);
+    let mailbox = Mailbox::through(limits.window, Arc::clone(relay));
     let control = Control::new();
     let mut ready = VecDeque::new();
     let mut messages = MessageReader::new(Counted::new(read, &control.reads), limits.max_message_size);

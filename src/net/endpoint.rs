@@ -125,26 +125,27 @@ impl Endpoint {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let (limits, metrics) = (state.limits, &state.metrics);
+        let State { limits, metrics, relay, .. } = state;
+        let limits = *limits;
         let code = match self {
             Self::Infer(endpoint) => {
                 let open = metrics.connection_opened("infer");
                 let endpoint = Metered::new(&endpoint, pass, &visit);
-                let code = connection::serve(read, write, &endpoint, limits, metrics, stop).await;
+                let code = connection::serve(read, write, &endpoint, limits, metrics, stop, relay).await;
                 open.close(code);
                 code
             }
             Self::Bytes(endpoint) => {
                 let open = metrics.connection_opened("stream");
                 let endpoint = Metered::new(&endpoint, pass, &visit);
-                let code = connection::serve(read, write, &endpoint, limits, metrics, stop).await;
+                let code = connection::serve(read, write, &endpoint, limits, metrics, stop, relay).await;
                 open.close(code);
                 code
             }
             Self::Signal(endpoint) => {
                 let open = metrics.connection_opened("stream");
                 let endpoint = Metered::new(&*endpoint, pass, &visit);
-                let code = connection::serve(read, write, &endpoint, limits, metrics, stop).await;
+                let code = connection::serve(read, write, &endpoint, limits, metrics, stop, relay).await;
                 open.close(code);
                 code
             }

@@ -246,7 +246,7 @@ async fn infer(
     };
 
     // Dropped with this future when the client hangs up, so that nobody works for it any more.
-    let mailbox = Abandon(Mailbox::new(1), state.clock);
+    let mailbox = Abandon(Mailbox::through(1, Arc::clone(&state.relay)), state.clock);
     span.iter_mut().for_each(|span| span.stage("decode", state.clock.now()));
     let mut pending = infer::Pending::new(served, arrived, true);
     pending.span = span;

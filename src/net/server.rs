@@ -78,6 +78,7 @@ impl Server {
         let upkeep = tokio::spawn(upkeep(Arc::clone(&self.state.metrics)));
         let look = tokio::spawn(look(Arc::clone(&self.state)));
         let watch = tokio::spawn(watch(Arc::clone(&self.state)));
+        let relay = tokio::spawn(Arc::clone(&self.state.relay).run());
         let mut phases = self.state.phases();
         self.accept(ends(&mut phases), true).await;
         drop(phases);
@@ -87,6 +88,7 @@ impl Server {
         upkeep.abort();
         look.abort();
         watch.abort();
+        relay.abort();
     }
 
     /// Sends the spans that are left, before the server has to be gone.

@@ -20,6 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::metrics::Metrics;
 use crate::queue::Memory;
 use crate::registry::Registry;
+use crate::reply::Relay;
 use crate::trace::Traces;
 
 pub struct State {
@@ -27,6 +28,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     pub memory: Memory,
     pub limits: Limits,
+    /// Wakes the connections of a batch.
+    pub relay: Arc<Relay>,
     pub crowd: Arc<Crowd>,
     pub request_timeout: Duration,
     /// What proves the server to its clients, if it is to speak TLS.
@@ -69,6 +72,7 @@ impl State {
                     age: Duration::from_secs(settings.max_connection_age),
                 },
             },
+            relay: Arc::default(),
             crowd: Crowd::new(settings.max_connections, settings.max_connections_per_address),
             request_timeout: settings.request_timeout(),
             tls,

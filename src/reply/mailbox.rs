@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use super::Answer;
-use super::ticket::{Deliver, Ticket};
+use super::ticket::{Deliver, Ticket, Wakes};
+use super::{Answer, Relay};
 
 /// Holds the requests of one connection that are not yet answered to its client, at most `window`.
 ///
@@ -17,6 +17,7 @@ pub struct Mailbox<C> {
     state: Mutex<State<C>>,
     window: usize,
     closed: AtomicBool,
+    relay: Option<Arc<Relay>>,
 }
 
 struct State<C> {
@@ -38,9 +39,18 @@ struct Slot<C> {
 
 impl<C: Send + 'static> Mailbox<C> {
     pub fn new(window: usize) -> Arc<Self> {
-        let slots = VecDeque::new();
-        let state = State { first: 0, slots, finished: false, writer: None, reader: None };
-        Arc::new(Self { state: Mutex::new(state), window: window.max(1), closed: AtomicBool::new(false) })
+        Self::make(window, None)
+    }
+
+    /// One whose task is woken by way of a relay.
+    pub fn through(window: usize, relay: Arc<Relay>) -> Arc<Self> {
+        Self::make(window, Some(relay))
+    }
+
+    fn make(window: usize, relay: Option<Arc<Relay>>) -> Arc<Self> {
+        let state = State { first: 0, slots: VecDeque::new(), finished: false, writer: None, reader: None };
+        let (state, closed) = (Mutex::new(state), AtomicBool::new(false));
+        Arc::new(Self { state, window: window.max(1), closed, relay })
     }
 
     /// Ready when the window has room for one more request.
@@ -111,12 +121,18 @@ impl<C: Send + 'static> Mailbox<C> {
 }
 
 impl<C: Send> Deliver for Mailbox<C> {
-    fn deliver(&self, sequence: u64, answer: Answer) -> Option<Waker> {
+    fn deliver(&self, sequence: u64, answer: Answer, wakes: &mut Wakes) {
         let mut state = self.state.lock();
-        let index = usize::try_from(sequence.checked_sub(state.first)?).ok()?;
-        state.slots.get_mut(index)?.answer = Some(answer);
+        let index = sequence.checked_sub(state.first).and_then(|index| usize::try_from(index).ok());
+        let Some(index) = index else { return };
+        let Some(slot) = state.slots.get_mut(index) else { return };
+        slot.answer = Some(answer);
         // An answer behind an unanswered one leaves with it later; nobody needs to wake for it.
-        if index == 0 { state.writer.take() } else { None }
+        if index == 0
+            && let Some(writer) = state.writer.take()
+        {
+            wakes.add(writer, self.relay.as_ref());
+        }
     }
 
     fn is_closed(&self) -> bool {

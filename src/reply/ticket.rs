@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::Answer;
+use super::{Answer, Relay};
 use crate::error::{Code, Error};
 
 /// Where answers go; erases what a connection keeps with each request.
 pub(super) trait Deliver: Send + Sync {
-    /// Takes the answer and returns the task to wake, if the answer is one that it can use now.
-    fn deliver(&self, sequence: u64, answer: Answer) -> Option<Waker>;
+    /// Takes the answer, and collects the task to wake if the answer is one that it can use now.
+    fn deliver(&self, sequence: u64, answer: Answer, wakes: &mut Wakes);
     fn is_closed(&self) -> bool;
 }
 
@@ -37,7 +37,7 @@ impl Ticket {
     /// Answers; the connection is woken when `wakes` is fired.
     pub fn answer(mut self, answer: Answer, wakes: &mut Wakes) {
         if let Some(mailbox) = self.mailbox.take() {
-            wakes.0.extend(mailbox.deliver(self.sequence, answer));
+            mailbox.deliver(self.sequence, answer, wakes);
         }
     }
 
@@ -56,9 +56,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(mailbox) = self.mailbox.take() {
             let error = Error::new(Code::Internal, "the request was lost inside the server");
-            if let Some(waker) = mailbox.deliver(self.sequence, Err(error)) {
-                waker.wake();
-            }
+            mailbox.deliver(self.sequence, Err(error), &mut Wakes::default());
         }
         drop(self.guard.take());
     }
@@ -66,12 +64,27 @@ impl Drop for Ticket {
 
 /// Connections to wake; fires when dropped.
 #[derive(Default)]
-pub struct Wakes(Vec<Waker>);
+pub struct Wakes {
+    wakers: Vec<Waker>,
+    /// Where they live, if that is known of one of them.
+    relay: Option<Arc<Relay>>,
+}
+
+impl Wakes {
+    pub(super) fn add(&mut self, waker: Waker, relay: Option<&Arc<Relay>>) {
+        self.wakers.push(waker);
+        if self.relay.is_none() {
+            self.relay = relay.map(Arc::clone);
+        }
+    }
+}
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        for waker in self.0.drain(..) {
-            waker.wake();
+        let wakers = std::mem::take(&mut self.wakers);
+        match &self.relay {
+            Some(relay) if wakers.len() > 1 => relay.pass(wakers),
+            _ => wakers.into_iter().for_each(Waker::wake),
         }
     }
 }

@@ -90,7 +90,7 @@ async fn echo(
     tokio::spawn(async move {
         let Some(Halves::Plain(read, write)) = upgrade::halves(upgrade).await else { return };
         let (_stop, stopping) = watch::channel(Phase::Open);
-        connection::serve(read, write, &Echo, LIMITS, &metrics, stopping).await;
+        connection::serve(read, write, &Echo, LIMITS, &metrics, stopping, &Arc::default()).await;
     });
     Ok(response)
 }

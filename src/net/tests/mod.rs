@@ -86,7 +86,7 @@ impl Talk {
         let (phase, phases) = watch::channel(Phase::Open);
         let serving = tokio::spawn(async move {
             let (read, write) = tokio::io::split(far);
-            serve(read, write, &endpoint, limits, &metrics, phases).await
+            serve(read, write, &endpoint, limits, &metrics, phases, &Arc::default()).await
         });
         let client = Client { pipe: near, buffer: BytesMut::new() };
         Self { client, lane, streams, serving, phase }

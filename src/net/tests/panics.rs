@@ -65,7 +65,7 @@ async fn ends_it_with_1011_and_no_other() {
         let (_phase, phases) = watch::channel(Phase::Open);
         let serving = tokio::spawn(async move {
             let (read, write) = tokio::io::split(far);
-            serve(read, write, &Clumsy, limits, &Metrics::new().unwrap(), phases).await
+            serve(read, write, &Clumsy, limits, &Metrics::new().unwrap(), phases, &Arc::default()).await
         });
         let mut client = Client { pipe: near, buffer: BytesMut::new() };
         client.send(OpCode::Binary, b"well").await;

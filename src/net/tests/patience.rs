@@ -138,7 +138,7 @@ async fn reads_kept(ping_interval: u64, bytes_a_second: usize, keeps: usize, exp
         let (read, write) = tokio::io::split(far);
         let write = BufWriter::with_capacity(keeps, write);
         let metrics = Metrics::new().unwrap();
-        let code = serve(read, write, &Speaker(1000), limits, &metrics, stopping).await;
+        let code = serve(read, write, &Speaker(1000), limits, &metrics, stopping, &Arc::default()).await;
         (code, start.elapsed().as_secs())
     });
     let mut taken = 0;
