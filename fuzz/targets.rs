@@ -41,6 +41,22 @@ fn judge(outcome: Result<InferRequest, Refusal>, length: usize) {
 
 pub fn json(data: &[u8]) {
     judge(protocol::decode_json(data), data.len());
+    for (start, _) in data.iter().enumerate().filter(|(_, byte)| **byte == b'[').take(8) {
+        let rest = &data[start..];
+        let len = rest.iter().position(|&byte| byte == b']').map_or(rest.len(), |end| end + 1);
+        numbers(&rest[..len]);
+    }
+}
+
+/// An array that is read without its grammar having been checked reads the same in a request.
+fn numbers(array: &[u8]) {
+    let count = array.iter().filter(|&&byte| byte == b',').count() + 1;
+    for datatype in [DataType::Fp32, DataType::Fp64, DataType::Int64, DataType::Uint8] {
+        let Some(read) = protocol::numbers(array, datatype, count) else { continue };
+        let head = format!(r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":[{count}],"data":"#);
+        let request = protocol::decode_json(&[head.as_bytes(), array, b"}]}"].concat());
+        assert_eq!(request.unwrap().inputs[0].data, read);
+    }
 }
 
 /// The first two bytes are the length that the header of HTTP says.

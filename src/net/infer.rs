@@ -24,7 +24,7 @@ use crate::protocol::{
 use crate::queue::Draft;
 use crate::registry::Served;
 use crate::reply::{Answer, Mailbox};
-use crate::tensor::{DataType, Fit, Offered, Payload, Rows, TensorSpec};
+use crate::tensor::{Fit, Offered, Payload, Rows};
 use crate::trace::{Parent, Span, Talk};
 
 /// What is kept of a request to encode its answer.
@@ -224,7 +224,7 @@ pub struct InferEndpoint {
     clock: Clock,
     /// Only if there are traces.
     talk: Option<Box<Talk>>,
-    /// That of the last binary request.
+    /// That of the last request.
     form: Mutex<Option<Form>>,
 }
 
@@ -241,16 +241,16 @@ impl InferEndpoint {
 
     /// Whether a message would be taken without being decoded.
     #[cfg(test)]
-    pub fn knows(&self, message: &Bytes) -> bool {
-        self.repeat(message, self.clock.now()).is_some()
+    pub fn knows(&self, text: bool, message: &Bytes) -> bool {
+        self.repeat(text, message, self.clock.now()).is_some()
     }
 
-    fn repeat(&self, message: &Bytes, arrived: Time) -> Option<Repeated> {
-        self.form.lock().as_ref()?.repeat(message, arrived)
+    fn repeat(&self, text: bool, message: &Bytes, arrived: Time) -> Option<Repeated> {
+        self.form.lock().as_ref()?.repeat(text, message, arrived)
     }
 
     fn take(&self, text: bool, message: Bytes, pending: &mut Pending) -> Result<Prepared, Refusal> {
-        if !text && let Some(repeated) = self.repeat(&message, pending.arrived) {
+        if let Some(repeated) = self.repeat(text, &message, pending.arrived) {
             pending.span = self.begin(None, repeated.id.as_deref(), pending.arrived);
             (pending.id, pending.outputs) = (repeated.id, repeated.outputs);
             return Ok((repeated.draft, None));
@@ -263,14 +263,11 @@ impl InferEndpoint {
             self.begin(context, request.and_then(|request| request.id.as_deref()), pending.arrived);
         let is_traced = context.is_some();
         let prepared = prepare(decoded, pending, !text)?;
-        // What it is worth to look into tensors for is worth it each time.
-        let as_they_are = |spec: &TensorSpec| !matches!(spec.datatype, DataType::Bytes | DataType::Bool);
         if let (draft, None) = &prepared
-            && !text
             && !is_traced
-            && self.served.signature.inputs.iter().all(as_they_are)
         {
-            *self.form.lock() = Form::of(&message, draft, &pending.outputs, pending.id());
+            let signature = &self.served.signature;
+            *self.form.lock() = Form::of(text, &message, signature, draft, &pending.outputs, pending.id());
         }
         Ok(prepared)
     }

@@ -1,6 +1,6 @@
 //! The `data` of a tensor: JSON numbers, strings and booleans straight into the bytes of the wire.
 //!
-//! serde_json has checked the grammar already, so that a value ends where the next comma, bracket or blank
+//! serde_json has checked the grammar already, or [`numbers`] looks at what it leaves open, so that a value ends where the next comma, bracket or blank
 //! is. Numbers are parsed in the precision of their datatype: 64-bit integers are exact, and an FP32 is
 //! rounded once.
 
@@ -16,7 +16,42 @@ const LEVELS_AROUND: usize = 3;
 
 /// The elements of `json`, a flat array of `count` or arrays nested as the shape says.
 pub(super) fn parse(json: &str, datatype: DataType, shape: &[usize], count: usize) -> Result<Bytes> {
-    let parse = match datatype {
+    reader(datatype)(json, shape, count)
+        .map(|(elements, _)| Bytes::from(elements))
+        .map_err(|fault| explain(fault, json, datatype))
+}
+
+/// The elements of `json`, a flat array of `count` numbers whose grammar nobody has checked. `None` if it is not one,
+/// and for some that only [`parse`] takes.
+pub fn numbers(json: &[u8], datatype: DataType, count: usize) -> Option<Bytes> {
+    if matches!(datatype, DataType::Bool | DataType::Bytes) || !numbers_are_plain(json) {
+        return None;
+    }
+    let (elements, end) = reader(datatype)(std::str::from_utf8(json).ok()?, &[count], count).ok()?;
+    (end == json.len() && json.ends_with(b"]")).then(|| elements.into())
+}
+
+/// Whether no number has what JSON forbids and parsers of numbers take: zeros in front, a point without digits on both
+/// sides, and a minus without any. Each byte is looked at with its neighbours, so that many are at once.
+fn numbers_are_plain(json: &[u8]) -> bool {
+    let e = |byte: u8| byte == b'e' || byte == b'E';
+    let strange = json.array_windows().fold(false, |strange, &[a, b, c]| {
+        let (before, behind) = (a.is_ascii_digit(), c.is_ascii_digit());
+        let begins = !(before | (a == b'.') | (a == b'-') | (a == b'+') | e(a));
+        let point = (b == b'.') & !(before & behind);
+        let minus = (b == b'-') & !behind;
+        strange | point | minus | (begins & (b == b'0') & behind)
+    });
+    json.array_windows().fold(!strange, |plain, &[a, b, c, d]| {
+        plain & !((b == b'-') & (c == b'0') & d.is_ascii_digit() & !e(a))
+    })
+}
+
+/// Reads an array of one datatype, and says where it ends.
+type Reader = for<'a> fn(&'a str, &[usize], usize) -> Result<(Vec<u8>, usize), Fault<'a>>;
+
+fn reader(datatype: DataType) -> Reader {
+    match datatype {
         DataType::Bool => elements::<bool>,
         DataType::Uint8 => elements::<u8>,
         DataType::Uint16 => elements::<u16>,
@@ -31,8 +66,7 @@ pub(super) fn parse(json: &str, datatype: DataType, shape: &[usize], count: usiz
         DataType::Fp64 => elements::<f64>,
         DataType::Bf16 => elements::<bf16>,
         DataType::Bytes => elements::<str>,
-    };
-    parse(json, shape, count).map(Bytes::from).map_err(|fault| explain(fault, json, datatype))
+    }
 }
 
 /// What is wrong with an array, and the value where it shows.
@@ -50,7 +84,7 @@ fn elements<'a, E: Element + ?Sized>(
     json: &'a str,
     shape: &[usize],
     count: usize,
-) -> Result<Vec<u8>, Fault<'a>> {
+) -> Result<(Vec<u8>, usize), Fault<'a>> {
     let mut cursor = Cursor { json, at: 0 };
     if cursor.peek() != Some(b'[') {
         return Err(Fault::NoArray);
@@ -61,7 +95,7 @@ fn elements<'a, E: Element + ?Sized>(
     let mut out = Vec::with_capacity(capacity);
     let flat = [count];
     array::<E>(&mut cursor, if nested { shape } else { &flat }, &mut out)?;
-    Ok(out)
+    Ok((out, cursor.at))
 }
 
 /// One array whose opening bracket is next; recurses no deeper than the shape.

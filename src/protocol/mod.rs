@@ -18,6 +18,7 @@ mod stream;
 mod tests;
 mod text;
 
+pub use data::numbers;
 pub use error::encode_error;
 pub use metadata::{ModelMetadata, ServerMetadata, TensorMetadata};
 pub use request::{

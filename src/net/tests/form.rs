@@ -23,17 +23,14 @@ impl Front {
 
     /// The bytes of `b` mean this.
     fn of(b: DataType) -> Self {
+        Self::with(vec![spec("a", DataType::Fp32, Dim::Fixed(2)), spec("b", b, Dim::Dynamic)])
+    }
+
+    fn with(inputs: Vec<TensorSpec>) -> Self {
         let (producer, lane) = channel(Places::new(64), Memory::new(1 << 20));
-        let spec = |name: &str, datatype, dim| TensorSpec {
-            name: name.to_owned(),
-            datatype,
-            dims: vec![Dim::Dynamic, dim],
-            batch_axis: Some(0),
-        };
-        let (a, b) = (spec("a", DataType::Fp32, Dim::Fixed(2)), spec("b", b, Dim::Dynamic));
         let signature = Signature {
-            inputs: vec![a.clone(), b],
-            outputs: vec![a, spec("c", DataType::Bool, Dim::Fixed(1))],
+            inputs,
+            outputs: vec![spec("a", DataType::Fp32, Dim::Fixed(2)), spec("c", DataType::Bool, Dim::Fixed(1))],
             states: vec![],
             max_batch_size: 8,
         };
@@ -43,10 +40,14 @@ impl Front {
 
     /// What the lane is given, or the client told; and whether the message was of a form that is known.
     fn take(&self, message: &[u8]) -> (String, bool) {
+        self.take_as(false, message)
+    }
+
+    fn take_as(&self, text: bool, message: &[u8]) -> (String, bool) {
         let mailbox = Mailbox::new(1);
         let message = Bytes::copy_from_slice(message);
-        let known = self.endpoint.knows(&message);
-        self.endpoint.receive(false, message, &mailbox);
+        let known = self.endpoint.knows(text, &message);
+        self.endpoint.receive(text, message, &mailbox);
         let mut told = String::new();
         for Request { payloads, rows, key, priority, deadline, enqueued, ticket, .. } in
             self.lane.requests().try_iter()
@@ -67,6 +68,10 @@ impl Front {
         }
         (told, known)
     }
+}
+
+fn spec(name: &str, datatype: DataType, dim: Dim) -> TensorSpec {
+    TensorSpec { name: name.to_owned(), datatype, dims: vec![Dim::Dynamic, dim], batch_axis: Some(0) }
 }
 
 fn message(header: &str, tail: &[u8]) -> Vec<u8> {
@@ -247,4 +252,118 @@ fn damaged_messages_come_to_the_same() {
         }
     }
     assert!(known > 150 && refused > 150, "{known} {refused}");
+}
+
+/// A front with one input of two FP32, or any number of them.
+fn numbers(dim: Dim) -> Front {
+    Front::with(vec![spec("data", DataType::Fp32, dim)])
+}
+
+/// Sends one text message behind another, to a connection that has seen the first and to one that has not.
+fn check_text(before: &str, message: &str, expect: Expect) {
+    let warm = numbers(Dim::Fixed(2));
+    warm.take_as(true, before.as_bytes());
+    let (told, known) = warm.take_as(true, message.as_bytes());
+    assert_eq!(told, numbers(Dim::Fixed(2)).take_as(true, message.as_bytes()).0);
+    let told = told.lines().next().unwrap();
+    expect.assert_eq(&format!("{}{told}", if known { "known: " } else { "" }));
+}
+
+#[test]
+fn of_a_text_only_the_id_and_the_numbers_may_differ() {
+    let message = |id: &str, data: &str| {
+        format!(r#"{{{id}"inputs":[{{"name":"data","datatype":"FP32","data":{data},"shape":[1,2]}}]}}"#)
+    };
+    let before = message(r#""id":"7","#, "[1.5, -2e-05]");
+    let known = |data, expect| check_text(&before, &message(r#""id":"8","#, data), expect);
+    known("[1.5, -2e-05]", expect![[r#"known: [Rows(b"\0\0\xc0?\xac\xc5\xa7\xb7")] 1 GroupKey([]) 0 None"#]]);
+    known("[-0,0.25e+1]", expect![[r#"known: [Rows(b"\0\0\0\x80\0\0 @")] 1 GroupKey([]) 0 None"#]]);
+    known("[\n 1 ,\t2 ]", expect![[r#"known: [Rows(b"\0\0\x80?\0\0\0@")] 1 GroupKey([]) 0 None"#]]);
+    known("[[1,2]]", expect![[r#"[Rows(b"\0\0\x80?\0\0\0@")] 1 GroupKey([]) 0 None"#]]);
+    known("[1]", expect![[r#"Some("8") []"#]]);
+    known("[1,2,3]", expect![[r#"Some("8") []"#]]);
+    known("[1,2.]", expect![[r#"Some("8") []"#]]);
+    known("[01,2]", expect![[r#"Some("8") []"#]]);
+    known("[1,1e39]", expect![[r#"Some("8") []"#]]);
+    known("[1,null]", expect![[r#"Some("8") []"#]]);
+    known("[1,2],\"data\":[3,4]", expect![[r#"Some("8") []"#]]);
+    check_text(
+        &before,
+        &message("", "[1,2]"),
+        expect![[r#"[Rows(b"\0\0\x80?\0\0\0@")] 1 GroupKey([]) 0 None"#]],
+    );
+    // Nested, as the shape says.
+    let nested = message("", "[ [1,2] ]");
+    check_text(
+        &nested,
+        &message("", "[ [3,4]]"),
+        expect![[r#"[Rows(b"\0\0@@\0\0\x80@")] 1 GroupKey([]) 0 None"#]],
+    );
+    check_text(
+        &nested,
+        &message("", "[ [3,4] ]"),
+        expect![[r#"known: [Rows(b"\0\0@@\0\0\x80@")] 1 GroupKey([]) 0 None"#]],
+    );
+}
+
+#[test]
+fn a_text_whose_numbers_are_not_surely_found_is_decoded_each_time() {
+    let input = r#""name":"data","datatype":"FP32","shape":[1,2]"#;
+    let two_rows = r#""name":"data","datatype":"FP32","shape":[2,2]"#;
+    for message in [
+        // An array that the server does not know, before and behind the one that it does.
+        format!(r#"{{"parameters":{{"data":[1,2]}},"inputs":[{{{input},"data":[1,2]}}]}}"#),
+        format!(r#"{{"inputs":[{{{input},"data":[1,2],"parameters":{{"data" : [1,2]}}}}]}}"#),
+        // Escapes that write `data`.
+        format!(r#"{{"parameters":{{"data":[1,2]}},"inputs":[{{{input},"d\u0061ta":[1,2]}}]}}"#),
+        format!(r#"{{"parameters":{{"d\u0061ta":[1,2]}},"inputs":[{{{input},"data":[1,2]}}]}}"#),
+        // Several arrays.
+        format!(r#"{{"inputs":[{{{two_rows},"data":[[1,2],[1,2]]}}]}}"#),
+    ] {
+        let front = numbers(Dim::Fixed(2));
+        let first = front.take_as(true, message.as_bytes());
+        assert!(first.0.starts_with("[Rows("), "{message}: {}", first.0);
+        assert_eq!(front.take_as(true, message.as_bytes()), first, "{message}");
+    }
+    // A binary message is none of a text's form, whatever it says.
+    let front = numbers(Dim::Fixed(2));
+    let message = format!(r#"{{"inputs":[{{{input},"data":[1,2]}}]}}"#);
+    front.take_as(true, message.as_bytes());
+    assert!(front.take_as(true, message.as_bytes()).1);
+    assert!(!front.take_as(false, message.as_bytes()).1);
+}
+
+#[test]
+fn damaged_texts_come_to_the_same() {
+    const CHARACTERS: &[u8] = b"0123456789+-.eE,[]{}\" \n:xN";
+    let (mut known, mut refused) = (0, 0);
+    for seed in 0..400 {
+        let mut random = Rng::with_seed(seed);
+        let warm = numbers(Dim::Dynamic);
+        for _ in 0..6 {
+            let data: Vec<f32> =
+                (0..3).map(|_| (random.f32() - 0.5) * 10f32.powi(random.i32(-9..9))).collect();
+            let message = format!(
+                r#"{{"id":"{seed}","inputs":[{{"name":"data","datatype":"FP32","shape":[1,3],"data":{data:?}}}]}}"#
+            );
+            let mut message = message.into_bytes();
+            for _ in 0..random.usize(..3) {
+                // Among the numbers, mostly.
+                let from = if random.u8(..4) == 0 { 0 } else { 70 };
+                let at = random.usize(from..message.len());
+                let character = CHARACTERS[random.usize(..CHARACTERS.len())];
+                match random.u8(..3) {
+                    0 => message[at] = character,
+                    1 => drop(message.remove(at)),
+                    _ => message.insert(at, character),
+                }
+            }
+            let (told, of_a_form) = warm.take_as(true, &message);
+            let cold = numbers(Dim::Dynamic).take_as(true, &message).0;
+            assert_eq!(told, cold, "seed {seed}: {}", message.escape_ascii());
+            known += usize::from(of_a_form);
+            refused += usize::from(!told.starts_with('['));
+        }
+    }
+    assert!(known > 500 && refused > 500, "{known} {refused}");
 }
