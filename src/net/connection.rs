@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::control::{Asked, Control, End};
 use super::drain::{self, Phase};
+use super::hold::Hold;
 use super::keepalive::Keepalive;
 use super::parting::{self, Rest};
 use super::patience::Patience;
@@ -56,6 +57,11 @@ pub trait Endpoint: Send + Sync {
 
     /// Whether the connection has a state of its own, so that its client may choose when to move.
     fn is_stream(&self) -> bool {
+        false
+    }
+
+    /// Whether a request runs only when the one before it has been answered.
+    fn is_sequential(&self) -> bool {
         false
     }
 
@@ -267,8 +273,16 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     let write = &mut Counted::new(write, &control.writes);
     let mut out = BytesMut::new();
     endpoint.greet(&mut out);
+    let mut hold = Hold::default();
+    let mut at_once = true;
     loop {
-        send(write, &mut out, control).await?;
+        let is_behind = endpoint.is_sequential() && ready.is_empty() && mailbox.owes();
+        let may_wait = is_behind && !at_once && !out.is_empty() && out.len() < SEND_AT;
+        if !(may_wait && hold.keep()) {
+            send(write, &mut out, control).await?;
+            hold.end();
+        }
+        at_once = false;
         let more = poll_fn(|cx| {
             let asked = control.asked.lock().take();
             if let Some(Asked { pongs, ping, warning }) = asked {
@@ -279,29 +293,38 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
                 if let Some(left) = warning {
                     endpoint.warn(left, &mut out);
                 }
+                at_once = true;
                 return Poll::Ready(true);
             }
-            mailbox.poll_answers(cx, ready)
+            if !ready.is_empty() {
+                return Poll::Ready(true);
+            }
+            let answers = mailbox.poll_answers(cx, ready);
+            if answers.is_pending() && hold.poll_over(cx).is_ready() {
+                at_once = true;
+                return Poll::Ready(true);
+            }
+            answers
         })
         .await;
         if !more {
             return Ok(());
         }
-        while !ready.is_empty() {
-            let begun = endpoint.now();
-            while out.len() < SEND_AT
-                && let Some((context, answer)) = ready.pop_front()
-            {
-                let before = out.len();
-                endpoint.encode(context, answer, &mut out);
-                split_frames(&mut out, before, limits.max_frame_size);
-                // An endpoint may have nothing to say: a stream of events, where there is none.
-                let length = out.len() - before;
-                metrics.net.sent.count(u64::from(length > 0), length);
-            }
-            endpoint.encoded(begun);
-            send(write, &mut out, control).await?;
+        if ready.is_empty() {
+            continue;
         }
+        let begun = endpoint.now();
+        while out.len() < SEND_AT
+            && let Some((context, answer)) = ready.pop_front()
+        {
+            let before = out.len();
+            endpoint.encode(context, answer, &mut out);
+            split_frames(&mut out, before, limits.max_frame_size);
+            // An endpoint may have nothing to say: a stream of events, where there is none.
+            let length = out.len() - before;
+            metrics.net.sent.count(u64::from(length > 0), length);
+        }
+        endpoint.encoded(begun);
     }
 }
 

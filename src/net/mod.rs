@@ -11,6 +11,7 @@ pub mod drain;
 mod endpoint;
 mod expiry;
 mod form;
+mod hold;
 mod http;
 mod infer;
 mod journal;

@@ -99,6 +99,11 @@ impl<C: Send + 'static> Mailbox<C> {
         Poll::Pending
     }
 
+    /// Whether there is a request that has not been answered to the client.
+    pub fn owes(&self) -> bool {
+        !self.state.lock().slots.is_empty()
+    }
+
     /// No more requests will come; answers that are owed still leave.
     pub fn finish(&self) {
         let writer = {

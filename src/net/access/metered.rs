@@ -48,6 +48,10 @@ impl<E: Endpoint> Endpoint for Metered<'_, E> {
         self.inner.is_stream()
     }
 
+    fn is_sequential(&self) -> bool {
+        self.inner.is_sequential()
+    }
+
     fn unasked(&self) -> Self::Context {
         self.inner.unasked()
     }

@@ -319,6 +319,10 @@ impl Endpoint for SignalEndpoint {
         true
     }
 
+    fn is_sequential(&self) -> bool {
+        true
+    }
+
     fn unasked(&self) -> Owed {
         Owed::Refused
     }

@@ -1,6 +1,7 @@
 //! Streams over a pipe, with a lane that the test works by hand.
 
 mod form;
+mod hold;
 mod keepalive;
 mod panics;
 mod parting;
@@ -12,6 +13,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use fastwebsockets::OpCode;
@@ -166,11 +168,9 @@ impl Client {
         }
     }
 
-    /// What has come once nobody else has anything to do.
+    /// What has come once nobody else has anything to do, nor keeps anything back; on a clock that jumps.
     async fn come(&mut self) -> Vec<String> {
-        for _ in 0..64 {
-            tokio::task::yield_now().await;
-        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let mut bytes = [0; 4096];
         loop {
             let mut read = ReadBuf::new(&mut bytes);
