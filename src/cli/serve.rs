@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, descriptors, log, repositories, runtime};
 use crate::clock::Clock;
 use crate::config::{RawSettings, Settings};
+use crate::lane::Cores;
 use crate::metrics::Metrics;
 use crate::net::{Server, State};
 use crate::registry::{Loader, Registry};
@@ -30,12 +31,15 @@ impl Serve {
         let settings = self.settings.or(file).validate()?;
         let log = log::start(&settings)?;
         descriptors::raise(settings.max_connections);
+        let cores = Cores::of_this_machine();
+        let others = Arc::clone(&cores);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(settings.threads)
             .enable_all()
             .thread_name("thalweg-net")
+            .on_thread_park(move || others.give_way())
             .build()?;
-        let ended = runtime.block_on(serve(settings));
+        let ended = runtime.block_on(serve(settings, cores));
         // A fetch that is under way is not waited for.
         runtime.shutdown_background();
         log.end();
@@ -43,7 +47,7 @@ impl Serve {
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+async fn serve(settings: Settings, cores: Arc<Cores>) -> Result<(), Failure> {
     let clock = Clock::start();
     let metrics = Metrics::new()?;
     let state = State::new(&settings, clock, Arc::clone(&metrics))?;
@@ -67,7 +71,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
 
     let loader_state = Arc::clone(&state);
     let load = move || -> Result<Registry, String> {
-        load(&settings, metrics, clock, &loader_state).map_err(|failure| failure.to_string())
+        load(&settings, metrics, clock, &loader_state, cores).map_err(|failure| failure.to_string())
     };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // As process 1 of a container it would not be ended by a signal that nobody waits for.
@@ -98,10 +102,11 @@ fn load(
     metrics: Arc<Metrics>,
     clock: Clock,
     state: &State,
+    cores: Arc<Cores>,
 ) -> Result<Registry, Failure> {
     let (runtime, gpus) = runtime::load(settings, &metrics)?;
     let repositories = repositories::bring(settings)?;
-    let loader = Loader { runtime, metrics, clock, memory: state.memory.clone(), gpus };
+    let loader = Loader { runtime, metrics, clock, memory: state.memory.clone(), cores, gpus };
     Ok(loader.load(&repositories.folders, &settings.default_model)?)
 }
 

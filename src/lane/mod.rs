@@ -5,6 +5,7 @@
 //! that only the request that makes it fail is answered with the error. What is under way lies in [`flights`], where a
 //! watchdog takes it from a lane whose run takes too long.
 
+mod cores;
 mod cuda;
 mod feed;
 mod flights;
@@ -18,6 +19,7 @@ mod watchdog;
 
 use std::sync::Arc;
 
+pub use cores::{Computing, Cores};
 pub use cuda::Cuda;
 pub use feed::Feed;
 use feed::Taken;
@@ -47,6 +49,8 @@ struct Lane {
     flights: Arc<Flights>,
     under_way: usize,
     pacing: Pacing,
+    /// While a batch is on its way on the CPU, until it has been answered.
+    computing: Option<Computing>,
 }
 
 impl Lane {
@@ -57,7 +61,8 @@ impl Lane {
         clock: Clock,
         metrics: Arc<ModelMetrics>,
     ) -> Self {
-        Self { feed, pipeline, clock, metrics, flights, under_way: 0, pacing: Pacing::default() }
+        let pacing = Pacing::default();
+        Self { feed, pipeline, clock, metrics, flights, under_way: 0, pacing, computing: None }
     }
 
     /// Works until its queue has no producer left and is empty, or the lane is given up.
@@ -129,8 +134,11 @@ impl Lane {
         let gathered = self.clock.now();
         // Before it runs: it may never come back.
         let more = self.flights.depart(Flight { batch, rows, taken, gathered, begun: gathered })?;
+        self.computing = self.pipeline.compute();
         if let Err(error) = self.pipeline.launch() {
-            return self.failed(self.flights.recall()?, error);
+            let more = self.failed(self.flights.recall()?, error);
+            self.computing = None;
+            return more;
         }
         self.pacing.launched(rows, taken, self.clock.now(), self.under_way > 0);
         self.under_way += 1;
@@ -191,6 +199,7 @@ impl Lane {
                 batch.into_iter().for_each(|request| request.ticket.refuse(error.clone()));
             }
         }
+        self.computing = None;
         Ok(())
     }
 }

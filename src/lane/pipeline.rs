@@ -1,7 +1,10 @@
 //! What a lane keeps busy: a device, and a model on it.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::{Computing, Cores};
 use crate::device::{Cpu, StageTimes};
 use crate::engine::{Halt, Running};
 use crate::error::{Code, Error, Result};
@@ -25,6 +28,11 @@ pub trait Pipeline: Send {
     /// Puts the next `rows` rows, one payload for each input. A model with state takes one row at a time, and the
     /// slot whose state goes with it.
     fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()>;
+
+    /// Says that the CPU computes, if it does that on the way of the batch that is launched next.
+    fn compute(&self) -> Option<Computing> {
+        None
+    }
 
     /// Sends the batch on its way. If this fails, nothing of the batch has happened.
     fn launch(&mut self) -> Result<()>;
@@ -55,11 +63,18 @@ pub struct Host {
     rows: usize,
     output: Option<BatchOutput>,
     landed: (Sender<()>, Receiver<()>),
+    cores: Option<(Arc<Cores>, usize)>,
 }
 
 impl Host {
     pub fn new(device: Cpu, model: Box<dyn Running>) -> Self {
-        Self { device, model, rows: 0, output: None, landed: bounded(1) }
+        Self { device, model, rows: 0, output: None, landed: bounded(1), cores: None }
+    }
+
+    /// A run takes so many of these cores.
+    #[must_use]
+    pub fn on(self, cores: &Arc<Cores>, threads: usize) -> Self {
+        Self { cores: Some((Arc::clone(cores), threads)), ..self }
     }
 }
 
@@ -83,6 +98,10 @@ impl Pipeline for Host {
 
     fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()> {
         self.device.put(rows, payloads, slot)
+    }
+
+    fn compute(&self) -> Option<Computing> {
+        self.cores.as_ref().map(|(cores, threads)| cores.compute(*threads))
     }
 
     fn launch(&mut self) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::device::{Buckets, Cpu, Resident};
 use crate::engine::onnx::OnnxModel;
 use crate::engine::{Engine, Running, Site};
 use crate::error::{Code, Error, Result};
-use crate::lane::{Cuda, Feed, Host, Pipeline, Supervisor, WarmUp};
+use crate::lane::{Cores, Cuda, Feed, Host, Pipeline, Supervisor, WarmUp};
 use crate::metrics::ModelMetrics;
 
 /// What all instances of a model are made from; each keeps it, to be made again.
@@ -23,6 +23,8 @@ pub struct Blueprint {
     pub derived: Derived,
     /// Streams whose state one lane may keep.
     pub capacity: usize,
+    /// Those that instances on the CPU run on.
+    pub cores: Arc<Cores>,
 }
 
 impl Blueprint {
@@ -59,7 +61,8 @@ impl Blueprint {
         let Derived { model, conversions, reductions, constants, .. } = &self.derived;
         let Home::Gpu(gpu) = home else {
             let running = self.model.start(model, constants)?;
-            return Ok((self.warm(self.host(running))?, false));
+            let threads = self.file.parameters.intra_op_thread_count;
+            return Ok((self.warm(Box::new(self.host(running).on(&self.cores, threads)))?, false));
         };
         let cuda = &self.file.optimization.cuda;
         let sizes: Vec<_> = cuda.graph_spec.iter().map(|spec| spec.batch_size).collect();
@@ -73,7 +76,7 @@ impl Blueprint {
                 let ordinal = gpu.about().ordinal;
                 let site = Site::Cuda { ordinal, stream: std::ptr::null_mut(), graphs: false };
                 let running = self.model.start_on(site, model, constants)?;
-                return Ok((self.warm(self.host(running))?, false));
+                return Ok((self.warm(Box::new(self.host(running)))?, false));
             }
         };
         if cuda.graphs {
@@ -85,9 +88,9 @@ impl Blueprint {
         Ok((self.resident(gpu, resident, false)?, false))
     }
 
-    fn host(&self, running: Box<dyn Running>) -> Box<dyn Pipeline> {
+    fn host(&self, running: Box<dyn Running>) -> Host {
         let Derived { model, conversions, reductions, .. } = &self.derived;
-        Box::new(Host::new(Cpu::new(model, conversions, reductions), running))
+        Host::new(Cpu::new(model, conversions, reductions), running)
     }
 
     fn resident(&self, gpu: &Gpu, resident: Resident, graphs: bool) -> Result<Box<dyn Pipeline>> {

@@ -15,7 +15,7 @@ use super::{
 use crate::batcher::Policy;
 use crate::clock::Clock;
 use crate::engine::onnx::{OnnxModel, OnnxRuntime};
-use crate::lane::Feed;
+use crate::lane::{Cores, Feed};
 use crate::metrics::Metrics;
 use crate::queue::{self, Memory, Places};
 use crate::specialise::{Found, Kept};
@@ -32,6 +32,7 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub memory: Memory,
+    pub cores: Arc<Cores>,
     pub gpus: Gpus,
 }
 
@@ -200,6 +201,7 @@ impl Loader {
             model: Arc::new(model),
             derived,
             capacity: seats.div_ceil(instances),
+            cores: Arc::clone(&self.cores),
         });
         let mut graphs = false;
         let watched = feeds.iter().map(Arc::downgrade).collect();

@@ -37,9 +37,10 @@ def binary():
 class Server:
     """A running `thalweg serve`, with TLS if there is a context. A thread reads its log, so that it can never block on writing it."""
 
-    def __init__(self, repositories, *options, listen="127.0.0.1:0", context=None, log_format="text"):
+    def __init__(self, repositories, *options, listen="127.0.0.1:0", context=None, log_format="text", core=None):
         self.context = context
-        command = [binary(), "serve", "--listen", listen, "--log-format", log_format, *options]
+        bound = ["taskset", "--cpu-list", str(core)] if core is not None else []
+        command = [*bound, binary(), "serve", "--listen", listen, "--log-format", log_format, *options]
         for repository in repositories:
             command += ["--model-repository", repository]
         self.process = subprocess.Popen(

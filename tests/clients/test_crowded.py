@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ def serve(tmp_path):
     """Serves silero_vad with lines of its configuration replaced."""
 
     @contextmanager
-    def serve(**settings):
+    def serve(core=None, **settings):
         toml = (ROOT / "models/silero_vad/model.toml").read_text()
         for name, value in settings.items():
             toml, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", toml)
@@ -34,7 +35,7 @@ def serve(tmp_path):
         model.mkdir()
         (model / "1").symlink_to(ROOT / "models/silero_vad/1")
         (model / "model.toml").write_text(toml)
-        with running(tmp_path) as server:
+        with running(tmp_path, core=core) as server:
             yield server
 
     return serve
@@ -92,6 +93,22 @@ def test_a_step_always_has_a_place_in_the_queue(serve, talk, wanted):
         await asyncio.gather(*(survive(server, seed % 8, wanted, ready, done) for seed in range(64)))
 
     with serve(max_queue_size=1) as server:
+        talk(main(server))
+
+
+def test_a_model_may_fill_the_only_core(serve, talk, wanted):
+    """Where nothing else can run, sockets wait for runs to end: all of them are heard all the same."""
+
+    async def main(server):
+        ready, done = asyncio.Semaphore(0), asyncio.Event()
+        async with asyncio.TaskGroup() as streams:
+            for seed in range(32):
+                streams.create_task(survive(server, seed % 8, wanted, ready, done))
+            for _ in range(20):
+                assert await asyncio.to_thread(server.is_ready)
+            done.set()
+
+    with serve(core=min(os.sched_getaffinity(0))) as server:
         talk(main(server))
 
 

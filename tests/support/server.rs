@@ -8,6 +8,7 @@ use std::time::Duration;
 use thalweg::clock::Clock;
 use thalweg::config::{RawSettings, Settings};
 use thalweg::engine::onnx::OnnxRuntime;
+use thalweg::lane::Cores;
 use thalweg::metrics::Metrics;
 use thalweg::net::{Server, State};
 use thalweg::registry::file::InstanceKind;
@@ -59,8 +60,8 @@ impl TestServer {
         let State { metrics, clock, memory, .. } = &*self.state;
         let nowhere = PathBuf::new;
         let gpus = Gpus::new(InstanceKind::Cpu, nowhere(), nowhere(), Arc::clone(metrics));
-        let loader =
-            Loader { gpus, runtime, metrics: Arc::clone(metrics), clock: *clock, memory: memory.clone() };
+        let (metrics, cores) = (Arc::clone(metrics), Cores::of_this_machine());
+        let loader = Loader { gpus, runtime, metrics, clock: *clock, memory: memory.clone(), cores };
         loader.load(&[repository], "").unwrap()
     }
 

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{DeviceKind, RawSettings};
 use crate::device::cuda::Gpu;
 use crate::engine::onnx::{OnnxModel, OnnxRuntime};
+use crate::lane::Cores;
 use crate::registry::file::{GraphSpec, ModelFile};
 use crate::registry::{self, Blueprint, Derived, FieldError, Home, Opened, derive};
 use report::{Lanes, Report};
@@ -203,7 +204,8 @@ impl Subject {
         }
         let (name, model) = ("ceiling".to_owned(), Arc::clone(&self.model));
         let capacity = if derived.model.states.is_empty() { 0 } else { (in_flight + 2) * rows };
-        let blueprint = Arc::new(Blueprint { name, file, model, derived, capacity });
+        let cores = Cores::of_this_machine();
+        let blueprint = Arc::new(Blueprint { name, file, model, derived, capacity, cores });
         let home = match target {
             Target::Cpu => Home::Cpu,
             Target::Gpu(gpu) => Home::Gpu(gpu.clone()),

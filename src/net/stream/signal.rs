@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use smallvec::{SmallVec, smallvec};
 
+use super::control::Control;
 use super::source::Source;
 use super::{Choices, greet, scores, text, views, warn};
 use crate::clock::{Clock, Time};
@@ -134,7 +135,7 @@ impl SignalEndpoint {
     /// Carries out a text message.
     fn control(&self, message: &[u8], mailbox: &Arc<Mailbox<Owed>>) {
         let mut state = self.state.lock();
-        let done = match control(message) {
+        let done = match Control::read(message) {
             // A sample that is cut in the middle cannot be completed, and is dropped.
             Some(Control::Flush) => state.framer.flush().map(|_| Done::Flushed),
             Some(Control::Reset) => {
@@ -379,25 +380,5 @@ impl Endpoint for SignalEndpoint {
                 span.left(self.clock.now());
             }
         }
-    }
-}
-
-/// What a client may ask for beside results.
-enum Control {
-    Flush,
-    Reset,
-    Close,
-}
-
-fn control(message: &[u8]) -> Option<Control> {
-    #[derive(serde::Deserialize)]
-    struct Asked<'a> {
-        r#type: &'a str,
-    }
-    match serde_json::from_slice::<Asked<'_>>(message).ok()?.r#type {
-        "flush" => Some(Control::Flush),
-        "reset" => Some(Control::Reset),
-        "close" => Some(Control::Close),
-        _ => None,
     }
 }
