@@ -1,8 +1,10 @@
 //! Batches that a GPU computes by itself, several under way at once.
 
+use std::sync::Arc;
+
 use crossbeam_channel::Receiver;
 
-use super::{Landed, Pipeline};
+use super::{Computing, Cores, Landed, Pipeline};
 use crate::device::cuda::CudaDevice;
 use crate::engine::{Bound, Halt};
 use crate::error::Result;
@@ -17,11 +19,19 @@ pub struct Cuda {
     // Dropped first: it runs in the device's stream.
     model: Box<dyn Bound>,
     device: CudaDevice,
+    cores: Option<Arc<Cores>>,
 }
 
 impl Cuda {
     pub fn new(device: CudaDevice, model: Box<dyn Bound>) -> Self {
-        Self { model, device }
+        Self { model, device, cores: None }
+    }
+
+    /// Takes none of these cores, but whoever waits for them is told when its batches have landed.
+    #[must_use]
+    pub fn on(mut self, cores: &Arc<Cores>) -> Self {
+        self.cores = Some(Arc::clone(cores));
+        self
     }
 }
 
@@ -41,6 +51,10 @@ impl Pipeline for Cuda {
         let sizes = self.device.resident().buckets.sizes().iter();
         // The largest first: memory is taken once.
         sizes.rev().flat_map(|&size| std::iter::repeat_n(size, REHEARSALS)).collect()
+    }
+
+    fn compute(&self) -> Option<Computing> {
+        self.cores.as_ref().map(|cores| cores.compute(0))
     }
 
     fn begin(&mut self, rows: usize, _key: &GroupKey) -> Result<()> {

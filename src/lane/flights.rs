@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::Computing;
 use crate::batcher::Bisect;
 use crate::clock::Time;
 use crate::engine::Halt;
@@ -30,6 +31,8 @@ pub(super) struct Flight {
     pub gathered: Time,
     /// When its run began: behind another batch, once that had landed.
     pub begun: Time,
+    /// Until its requests are answered.
+    pub computing: Option<Computing>,
 }
 
 /// The batches that one lane has under way; the lane and the watchdog share it.
@@ -256,7 +259,14 @@ mod tests {
 
         fn depart(&mut self, batch: Vec<Request>, second: u64) -> Result<bool, GivenUp> {
             let (rows, time) = (batch.len(), at(second));
-            self.flights.depart(Flight { batch, rows, taken: time, gathered: time, begun: time })
+            self.flights.depart(Flight {
+                batch,
+                rows,
+                taken: time,
+                gathered: time,
+                begun: time,
+                computing: None,
+            })
         }
 
         /// What a minute is too long for at this time: how long that was, and how many requests were taken.

@@ -49,8 +49,6 @@ struct Lane {
     flights: Arc<Flights>,
     under_way: usize,
     pacing: Pacing,
-    /// While a batch is on its way on the CPU, until it has been answered.
-    computing: Option<Computing>,
 }
 
 impl Lane {
@@ -61,8 +59,7 @@ impl Lane {
         clock: Clock,
         metrics: Arc<ModelMetrics>,
     ) -> Self {
-        let pacing = Pacing::default();
-        Self { feed, pipeline, clock, metrics, flights, under_way: 0, pacing, computing: None }
+        Self { feed, pipeline, clock, metrics, flights, under_way: 0, pacing: Pacing::default() }
     }
 
     /// Works until its queue has no producer left and is empty, or the lane is given up.
@@ -133,12 +130,11 @@ impl Lane {
         }
         let gathered = self.clock.now();
         // Before it runs: it may never come back.
-        let more = self.flights.depart(Flight { batch, rows, taken, gathered, begun: gathered })?;
-        self.computing = self.pipeline.compute();
+        let computing = self.pipeline.compute();
+        let more =
+            self.flights.depart(Flight { batch, rows, taken, gathered, begun: gathered, computing })?;
         if let Err(error) = self.pipeline.launch() {
-            let more = self.failed(self.flights.recall()?, error);
-            self.computing = None;
-            return more;
+            return self.failed(self.flights.recall()?, error);
         }
         self.pacing.launched(rows, taken, self.clock.now(), self.under_way > 0);
         self.under_way += 1;
@@ -177,7 +173,7 @@ impl Lane {
         let result = self.pipeline.land();
         let landed = self.clock.now();
         // Of a lane that was given up, what has landed is too late for everybody.
-        let Flight { batch, rows, taken, gathered, begun } = self.flights.landed(landed)?;
+        let Flight { batch, rows, taken, gathered, begun, computing } = self.flights.landed(landed)?;
         self.under_way -= 1;
         let run = landed - begun;
         self.pacing.landed(rows, gathered, landed);
@@ -199,7 +195,8 @@ impl Lane {
                 batch.into_iter().for_each(|request| request.ticket.refuse(error.clone()));
             }
         }
-        self.computing = None;
+        // Whoever waits for the end of a run finds its answers then.
+        drop(computing);
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ pub trait Pipeline: Send {
     /// slot whose state goes with it.
     fn put(&mut self, rows: usize, payloads: &[Payload], slot: Option<Slot>) -> Result<()>;
 
-    /// Says that the CPU computes, if it does that on the way of the batch that is launched next.
+    /// Says what the batch that is launched next takes of the machine's cores, until it has been answered.
     fn compute(&self) -> Option<Computing> {
         None
     }
@@ -71,7 +71,7 @@ impl Host {
         Self { device, model, rows: 0, output: None, landed: bounded(1), cores: None }
     }
 
-    /// A run takes so many of these cores.
+    /// A run takes so many of these cores; none if the model is on a GPU.
     #[must_use]
     pub fn on(self, cores: &Arc<Cores>, threads: usize) -> Self {
         Self { cores: Some((Arc::clone(cores), threads)), ..self }

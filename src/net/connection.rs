@@ -61,9 +61,7 @@ pub trait Endpoint: Send + Sync {
     }
 
     /// Whether a request runs only when the one before it has been answered.
-    fn is_sequential(&self) -> bool {
-        false
-    }
+    fn is_sequential(&self) -> bool;
 
     /// What to keep with an error that no request caused.
     fn unasked(&self) -> Self::Context;
@@ -272,18 +270,11 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
 ) -> std::io::Result<()> {
     let write = &mut Counted::new(write, &control.writes);
     let mut out = BytesMut::new();
-    endpoint.greet(&mut out);
     let mut hold = Hold::default();
-    let mut at_once = true;
+    endpoint.greet(&mut out);
+    send(write, &mut out, control).await?;
     loop {
-        let is_behind = endpoint.is_sequential() && ready.is_empty() && mailbox.owes();
-        let may_wait = is_behind && !at_once && !out.is_empty() && out.len() < SEND_AT;
-        if !(may_wait && hold.keep()) {
-            send(write, &mut out, control).await?;
-            hold.end();
-        }
-        at_once = false;
-        let more = poll_fn(|cx| {
+        let turn = poll_fn(|cx| {
             let asked = control.asked.lock().take();
             if let Some(Asked { pongs, ping, warning }) = asked {
                 pongs.iter().for_each(|payload| append_control(&mut out, OpCode::Pong, &[payload]));
@@ -293,39 +284,51 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
                 if let Some(left) = warning {
                     endpoint.warn(left, &mut out);
                 }
-                at_once = true;
-                return Poll::Ready(true);
+                return Poll::Ready(Turn::Send);
             }
             if !ready.is_empty() {
-                return Poll::Ready(true);
+                return Poll::Ready(Turn::Encode);
             }
-            let answers = mailbox.poll_answers(cx, ready);
-            if answers.is_pending() && hold.poll_over(cx).is_ready() {
-                at_once = true;
-                return Poll::Ready(true);
+            match mailbox.poll_answers(cx, ready) {
+                Poll::Ready(true) => Poll::Ready(Turn::Encode),
+                Poll::Ready(false) => Poll::Ready(Turn::End),
+                Poll::Pending => hold.poll_over(cx).map(|()| Turn::Send),
             }
-            answers
         })
         .await;
-        if !more {
-            return Ok(());
+        match turn {
+            Turn::End => return Ok(()),
+            Turn::Send => {}
+            Turn::Encode => {
+                let begun = endpoint.now();
+                while out.len() < SEND_AT
+                    && let Some((context, answer)) = ready.pop_front()
+                {
+                    let before = out.len();
+                    endpoint.encode(context, answer, &mut out);
+                    split_frames(&mut out, before, limits.max_frame_size);
+                    // An endpoint may have nothing to say: a stream of events, where there is none.
+                    let length = out.len() - before;
+                    metrics.net.sent.count(u64::from(length > 0), length);
+                }
+                endpoint.encoded(begun);
+                let may_wait = endpoint.is_sequential() && ready.is_empty() && out.len() < SEND_AT;
+                if may_wait && !out.is_empty() && hold.keep(mailbox.owed()) {
+                    continue;
+                }
+            }
         }
-        if ready.is_empty() {
-            continue;
-        }
-        let begun = endpoint.now();
-        while out.len() < SEND_AT
-            && let Some((context, answer)) = ready.pop_front()
-        {
-            let before = out.len();
-            endpoint.encode(context, answer, &mut out);
-            split_frames(&mut out, before, limits.max_frame_size);
-            // An endpoint may have nothing to say: a stream of events, where there is none.
-            let length = out.len() - before;
-            metrics.net.sent.count(u64::from(length > 0), length);
-        }
-        endpoint.encoded(begun);
+        send(write, &mut out, control).await?;
+        hold.end();
     }
+}
+
+/// What a writer does next.
+enum Turn {
+    Encode,
+    /// What is not to wait has been encoded, or what was kept back has waited for long enough.
+    Send,
+    End,
 }
 
 async fn send(

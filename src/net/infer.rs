@@ -296,6 +296,10 @@ impl Endpoint for InferEndpoint {
         hand_over(prepared, pending, self.clock, mailbox);
     }
 
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
     fn unasked(&self) -> Pending {
         Pending::new(&self.served, self.clock.now(), true)
     }

@@ -1,7 +1,7 @@
 //! The `data` of a tensor: JSON numbers, strings and booleans straight into the bytes of the wire.
 //!
-//! serde_json has checked the grammar already, or [`numbers`] looks at what it leaves open, so that a value ends where the next comma, bracket or blank
-//! is. Numbers are parsed in the precision of their datatype: 64-bit integers are exact, and an FP32 is
+//! A value ends where the next comma, bracket or blank is: serde_json has checked the grammar, or [`numbers`] does.
+//! Numbers are parsed in the precision of their datatype: 64-bit integers are exact, and an FP32 is
 //! rounded once.
 
 use bytes::Bytes;
@@ -130,7 +130,7 @@ fn array<'a, E: Element + ?Sized>(
     if found == wanted { Ok(()) } else { Err(Fault::Few { found, wanted }) }
 }
 
-/// A place in JSON whose grammar has been checked.
+/// A place in JSON. Its grammar has been checked, or whoever reads it sees to that.
 struct Cursor<'a> {
     json: &'a str,
     at: usize,

@@ -1,6 +1,6 @@
 //! The Open Inference Protocol: bytes to requests, answers to bytes, without I/O.
 //!
-//! The grammar of JSON is serde_json's to check; the values of a tensor go from their text straight into
+//! The grammar of JSON is serde_json's to check (and that of [`numbers`] their own); the values of a tensor go from their text straight into
 //! the bytes of the wire, and binary tensors stay where they are in the message. Whatever a message claims,
 //! decoding it takes memory in proportion to the message's own length only.
 

@@ -61,7 +61,11 @@ impl Blueprint {
         let Derived { model, conversions, reductions, constants, .. } = &self.derived;
         let Home::Gpu(gpu) = home else {
             let running = self.model.start(model, constants)?;
-            let threads = self.file.parameters.intra_op_thread_count;
+            let threads = match self.file.parameters.intra_op_thread_count {
+                // ONNX Runtime takes all there are.
+                0 => self.cores.count(),
+                threads => threads,
+            };
             return Ok((self.warm(Box::new(self.host(running).on(&self.cores, threads)))?, false));
         };
         let cuda = &self.file.optimization.cuda;
@@ -76,7 +80,7 @@ impl Blueprint {
                 let ordinal = gpu.about().ordinal;
                 let site = Site::Cuda { ordinal, stream: std::ptr::null_mut(), graphs: false };
                 let running = self.model.start_on(site, model, constants)?;
-                return Ok((self.warm(Box::new(self.host(running)))?, false));
+                return Ok((self.warm(Box::new(self.host(running).on(&self.cores, 0)))?, false));
             }
         };
         if cuda.graphs {
@@ -100,7 +104,7 @@ impl Blueprint {
         let places: Vec<_> = buckets.sizes().iter().map(|&rows| device.places(rows)).collect();
         let site = Site::Cuda { ordinal: gpu.about().ordinal, stream, graphs };
         let model = self.model.bind(site, &self.derived.model, &self.derived.constants, &places)?;
-        self.warm(Box::new(Cuda::new(device, model)))
+        self.warm(Box::new(Cuda::new(device, model).on(&self.cores)))
     }
 
     fn warm(&self, mut pipeline: Box<dyn Pipeline>) -> Result<Box<dyn Pipeline>> {

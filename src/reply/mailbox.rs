@@ -99,9 +99,9 @@ impl<C: Send + 'static> Mailbox<C> {
         Poll::Pending
     }
 
-    /// Whether there is a request that has not been answered to the client.
-    pub fn owes(&self) -> bool {
-        !self.state.lock().slots.is_empty()
+    /// Requests whose answers have not been taken.
+    pub fn owed(&self) -> usize {
+        self.state.lock().slots.len()
     }
 
     /// No more requests will come; answers that are owed still leave.

@@ -18,7 +18,7 @@ struct State {
     /// Whether a task runs the relay; if none does, whoever comes wakes by itself.
     runs: bool,
     task: Option<Waker>,
-    /// No more than there are answers that their connections have not seen.
+    /// No more than answers that were given since the task last ran.
     wakers: Vec<Waker>,
 }
 

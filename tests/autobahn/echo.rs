@@ -46,6 +46,10 @@ impl Endpoint for Echo {
         mailbox.issue((opcode, payload)).answer(Ok(Rows::none()), &mut Wakes::default());
     }
 
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
     fn unasked(&self) -> Self::Context {
         (OpCode::Text, Bytes::new())
     }

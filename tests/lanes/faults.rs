@@ -110,6 +110,8 @@ fn requests(lanes: usize, fault: &Fault) -> String {
         told += &format!("; behind {}", behind.answers(1));
     }
     if fault.then == Next::Hang {
+        // A run that nobody waits for takes no core from the sockets.
+        assert!(lanes > 1 || model.cores.computing() == 0);
         let is_open = model.producers[0].is_open();
         after.ask_rows(&model, &[5]);
         told += &format!("; up {}, open {is_open}, {}", model.up(), after.answers(1));

@@ -13,7 +13,7 @@ use thalweg::clock::{Clock, Time};
 use thalweg::device::{Cpu, TensorView};
 use thalweg::engine::{Halt, Running};
 use thalweg::error::{Code, Error, Result};
-use thalweg::lane::{Feed, Host, Pipeline, Supervisor};
+use thalweg::lane::{Cores, Feed, Host, Pipeline, Supervisor};
 use thalweg::metrics::{Metrics, ModelMetrics};
 use thalweg::queue::{Draft, Memory, Places, Producer, channel};
 use thalweg::reply::{Answer, Mailbox};
@@ -149,6 +149,8 @@ pub struct Model {
     pub places: Places,
     pub memory: Memory,
     pub clock: Clock,
+    /// What the runs take of them.
+    pub cores: Arc<Cores>,
     metrics: Arc<Metrics>,
     model_metrics: Arc<ModelMetrics>,
     started: Receiver<(usize, Vec<i64>)>,
@@ -182,16 +184,18 @@ impl Setup {
         };
         let (producers, feeds): (Vec<_>, Vec<_>) =
             (0..if self.state { self.lanes } else { 1 }).map(|_| queue()).unzip();
+        let cores = Cores::of_this_machine();
         let (start, started) = unbounded();
         let (mut then, mut lanes) = (Vec::new(), Vec::new());
         for (lane, feed) in (0..self.lanes).zip(feeds.iter().cycle()) {
             let (sender, receiver) = unbounded();
             then.push(self.guided.then_some(sender));
             let (start, signature, heeds_halt) = (start.clone(), signature.clone(), self.heeds_halt);
+            let on = Arc::clone(&cores);
             let make = move || {
                 let (started, then) = (start.clone(), receiver.clone());
                 let fake = Fake { lane, started, then, halt: unbounded(), heeds_halt };
-                Host::new(Cpu::new(&signature, &[], &[]), Box::new(fake))
+                Host::new(Cpu::new(&signature, &[], &[]), Box::new(fake)).on(&on, 1)
             };
             let (feed, metrics) = (Arc::clone(feed), Arc::clone(&model_metrics));
             let supervisor = if self.again {
@@ -211,6 +215,7 @@ impl Setup {
             places,
             memory,
             clock,
+            cores,
             metrics,
             model_metrics,
             started,
@@ -234,7 +239,12 @@ fn sums() -> StateSpec {
 impl Model {
     /// Waits for a run to start; its lane, and the values it sees.
     pub fn started(&self) -> (usize, Vec<i64>) {
-        self.started.recv_timeout(STUCK).expect("no run starts")
+        let (lane, values) = self.started.recv_timeout(STUCK).expect("no run starts");
+        if self.then[lane].is_some() {
+            // It waits to be told what to do.
+            assert!(self.cores.computing() > 0);
+        }
+        (lane, values)
     }
 
     pub fn go_on(&self, lane: usize, then: Then) {
@@ -296,6 +306,7 @@ impl Model {
         let last = std::iter::repeat_with(|| self.started.recv_timeout(STUCK)).find_map(Result::err);
         assert_eq!(last, Some(RecvTimeoutError::Disconnected), "a lane does not end");
         self.lanes.drain(..).for_each(|lane| lane.join().unwrap());
+        assert_eq!(self.cores.computing(), 0);
         usize::try_from(self.count("thalweg_lane_failures_total")).unwrap()
     }
 

@@ -90,7 +90,7 @@ fn every_stream_has_a_sum_of_its_own() {
     }
     // Clients that do nothing find no fault.
     let Counts { opened, refused, answers, resets, owed_to_the_dead } = total;
-    assert!(opened > 1500 && refused > 100 && answers > 10_000, "{total:?}");
+    assert!(opened > 1500 && refused > 100 && answers > 5_000, "{total:?}");
     assert!(resets > 500 && owed_to_the_dead > 1000, "{total:?}");
 }
 

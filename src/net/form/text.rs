@@ -26,15 +26,17 @@ impl Form {
     ) -> Option<(Option<&'m str>, Self)> {
         let ([input], [Payload::Rows(data)]) = (&*signature.inputs, &**payloads) else { return None };
         let (id, json) = cut_id(message);
-        let array = numbers(json)?;
+        let array = innermost(json)?;
         let count = data.len() / input.datatype.size()?;
         let commas = json.get(array.clone())?.iter().filter(|&&byte| byte == b',').count();
         let (before, behind) = (json.get(..array.start)?, json.get(array.end..)?);
         // Otherwise it is one of several arrays.
         let is_all = commas + 1 == count;
-        let fits = before.len() + behind.len() <= LONGEST;
+        if !is_all || before.len() + behind.len() > LONGEST || !is_sure(before, behind) {
+            return None;
+        }
         let form = Self { before: before.into(), behind: behind.into(), datatype: input.datatype, count };
-        (is_all && fits).then_some((id, form))
+        Some((id, form))
     }
 
     /// The `id` and the tensor of a message, if it is of this form.
@@ -46,20 +48,21 @@ impl Form {
     }
 }
 
-/// Where the numbers of a valid request lie that has one input, if they are surely found: the innermost array of what
-/// is plainly the only member called `data`.
-fn numbers(json: &[u8]) -> Option<Range<usize>> {
+/// Where the first innermost array lies of the first member called `data`.
+fn innermost(json: &[u8]) -> Option<Range<usize>> {
     let value = data(json)?;
     let brackets = value.iter().position(|byte| !matches!(byte, b'[' | b' ' | b'\n' | b'\r' | b'\t'))?;
     let open = value.get(..brackets)?.iter().rposition(|&byte| byte == b'[')?;
     let start = json.len() - value.len() + open;
-    let array = json.get(start + 1..)?;
-    let len = array.iter().position(|&byte| matches!(byte, b']' | b'"' | b'{' | b'['))?;
-    let end = start + 1 + len;
-    let behind = json.get(end..)?.strip_prefix(b"]")?;
-    // A member that the server does not know may be called so, too, and with escapes any could be.
-    let escapes = [json.get(..start)?, behind].iter().any(|part| part.contains(&b'\\'));
-    (data(behind).is_none() && !escapes).then_some(start..end + 1)
+    let len = json.get(start..)?.iter().position(|&byte| byte == b']')?;
+    Some(start..start + len + 1)
+}
+
+/// Whether the array between is the data of a valid request's only input. A member that the server does not know may be
+/// called `data`, too, and with escapes any name could be that.
+fn is_sure(before: &[u8], behind: &[u8]) -> bool {
+    let escapes = before.contains(&b'\\') || behind.contains(&b'\\');
+    !escapes && data(behind).is_none()
 }
 
 /// What follows the first member's name that is `data`, and its colon.

@@ -132,6 +132,10 @@ impl Endpoint for ByteEndpoint {
         true
     }
 
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
     fn unasked(&self) -> Step {
         self.step()
     }

@@ -1,7 +1,7 @@
 //! `/stream` on a socket: plain messages are data for the model, and come back as results.
 
 mod bytes;
-mod control;
+mod command;
 mod signal;
 mod source;
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use smallvec::{SmallVec, smallvec};
 
-use super::control::Control;
+use super::command::Command;
 use super::source::Source;
 use super::{Choices, greet, scores, text, views, warn};
 use crate::clock::{Clock, Time};
@@ -135,14 +135,14 @@ impl SignalEndpoint {
     /// Carries out a text message.
     fn control(&self, message: &[u8], mailbox: &Arc<Mailbox<Owed>>) {
         let mut state = self.state.lock();
-        let done = match Control::read(message) {
+        let done = match Command::read(message) {
             // A sample that is cut in the middle cannot be completed, and is dropped.
-            Some(Control::Flush) => state.framer.flush().map(|_| Done::Flushed),
-            Some(Control::Reset) => {
+            Some(Command::Flush) => state.framer.flush().map(|_| Done::Flushed),
+            Some(Command::Reset) => {
                 state.reset();
                 Ok(Done::Reset)
             }
-            Some(Control::Close) => {
+            Some(Command::Close) => {
                 state.closing = true;
                 state.framer.flush().map(|_| Done::Flushed)
             }

@@ -34,6 +34,10 @@ impl Endpoint for Clumsy {
         mailbox.issue(payload).answer(Ok(Rows::none()), &mut Wakes::default());
     }
 
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
     fn unasked(&self) -> Bytes {
         Bytes::new()
     }

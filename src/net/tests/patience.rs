@@ -109,6 +109,10 @@ impl Endpoint for Speaker {
         mailbox.issue(()).answer(Ok(Rows::none()), &mut Wakes::default());
     }
 
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
     fn unasked(&self) {}
 
     fn encode(&self, (): (), _: Answer, _: &mut BytesMut) {}

@@ -3,6 +3,7 @@
 use expect_test::expect;
 
 use super::*;
+use crate::protocol;
 
 #[test]
 fn data_is_flat_or_nested_as_the_shape_says() {
@@ -207,4 +208,43 @@ fn halves_are_rounded_to_the_nearest() {
     // Just above the middle of two neighbours, and the middle itself, which goes to the even one.
     check_data("FP16", "[2]", "[1.000489,1.00048828125]", expect![[r#"ok "x" FP16 [2] [1, 60, 0, 60]"#]]);
     check_data("BF16", "[2]", "[1.003907,1.00390625]", expect![[r#"ok "x" BF16 [2] [129, 63, 128, 63]"#]]);
+}
+
+/// Arrays of two that are read without their grammar having been checked, or are not.
+#[test]
+fn numbers_are_read_by_themselves_only_if_json_has_them() {
+    let numbers = |datatype, json: &str| protocol::numbers(json.as_bytes(), datatype, 2);
+    let read = |datatype, value: &str| {
+        let json = format!("[{value}, {value}]");
+        let request =
+            format!(r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":[2],"data":{json}}}]}}"#);
+        let whole =
+            protocol::decode_json(request.as_bytes()).ok().map(|request| request.inputs[0].data.clone());
+        let alone = numbers(datatype, &json);
+        assert_eq!(alone, whole, "{datatype} {value}");
+        alone.is_some()
+    };
+    for value in ["0", "-0", "10", "0.5", "-0.25", "1e5", "1E+05", "1e-05", "-1.5e-09", "0e0", "100.001"] {
+        assert!(read(DataType::Fp32, value) && read(DataType::Fp64, value), "{value}");
+    }
+    for value in ["0", "10", "127", "100"] {
+        assert!(read(DataType::Int8, value) && read(DataType::Uint64, value), "{value}");
+    }
+    for value in [
+        "", "-", "+1", "00", "01", "-01", "-00.5", ".5", "-.5", "1.", "1.e5", "1e", "1e+", "1..5", "1.5.5",
+        "0x10", "inf", "-inf", "nan", "null", "true", "\"1\"", "1 2", "1e999", "--1", "1-1", "[1]",
+    ] {
+        assert!(!read(DataType::Fp32, value), "{value}");
+    }
+    for value in ["+1", "007", "-01", "1.0", "1e2", "256", "-1", "1 2"] {
+        assert!(!read(DataType::Uint8, value), "{value}");
+    }
+    for json in [
+        "", "[", "]", "1,2", "[1,2", "[1,2]]", "[1,2],", "[1,2,]", "[,1]", "[1]", "[1,2,3]", "[[1,2]]",
+        "{1,2}",
+    ] {
+        assert_eq!(numbers(DataType::Fp32, json), None, "{json}");
+    }
+    assert_eq!(numbers(DataType::Bool, "[true, true]"), None);
+    assert_eq!(numbers(DataType::Fp32, "[ 1 ,\n2\t]"), numbers(DataType::Fp32, "[1,2]"));
 }

@@ -1,12 +1,12 @@
 //! What a client asks of a stream in a text message.
 
-pub enum Control {
+pub enum Command {
     Flush,
     Reset,
     Close,
 }
 
-impl Control {
+impl Command {
     pub fn read(message: &[u8]) -> Option<Self> {
         #[derive(serde::Deserialize)]
         struct Asked<'a> {
