@@ -150,17 +150,7 @@ mod tests {
     use super::*;
     use crate::error::{Code, Error};
     use crate::reply::Wakes;
-    use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
-
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-
-    impl Wake for Counter {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::reply::counter::Counter;
 
     fn error(text: &'static str) -> Answer {
         Err(Error::new(Code::InferenceFailed, text))
@@ -188,9 +178,9 @@ mod tests {
         assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
         a.answer(error("a"), &mut wakes);
         b.answer(error("b"), &mut wakes);
-        assert_eq!(counter.0.load(Ordering::Relaxed), 0, "wakes fire together");
+        assert_eq!(counter.count(), 0, "wakes fire together");
         drop(wakes);
-        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        assert_eq!(counter.count(), 1);
         let answers = vec![(1, "a".into()), (2, "b".into()), (3, "c".into())];
         assert_eq!(take(&mailbox, &counter), (Poll::Ready(true), answers));
     }
@@ -215,9 +205,9 @@ mod tests {
         let _second = mailbox.issue(2);
         assert!(mailbox.poll_room(&mut cx).is_pending());
         first.refuse(Error::new(Code::QueueFull, "full"));
-        assert_eq!(reader.0.load(Ordering::Relaxed), 0);
+        assert_eq!(reader.count(), 0);
         let _ = take(&mailbox, &writer);
-        assert_eq!(reader.0.load(Ordering::Relaxed), 1);
+        assert_eq!(reader.count(), 1);
         assert!(mailbox.poll_room(&mut cx).is_ready());
     }
 

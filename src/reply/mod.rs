@@ -6,6 +6,8 @@
 //! a connection is woken once for a batch, not once for each of its requests; and all connections of a batch
 //! by one wake of a [`Relay`].
 
+#[cfg(test)]
+mod counter;
 mod mailbox;
 mod relay;
 mod ticket;

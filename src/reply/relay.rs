@@ -69,20 +69,10 @@ mod tests {
     use super::*;
     use std::future::Future;
     use std::pin::pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
     use crate::error::{Code, Error};
+    use crate::reply::counter::Counter;
     use crate::reply::{Mailbox, Wakes};
-
-    #[derive(Default)]
-    struct Counter(AtomicUsize);
-
-    impl Wake for Counter {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     /// How often the relay and two connections have been woken.
     struct Sleepers([Arc<Counter>; 3]);
@@ -93,7 +83,7 @@ mod tests {
         }
 
         fn counts(&self) -> [usize; 3] {
-            self.0.each_ref().map(|counter| counter.0.load(Ordering::Relaxed))
+            self.0.each_ref().map(|counter| counter.count())
         }
 
         fn waker(&self, index: usize) -> Waker {
