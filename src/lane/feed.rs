@@ -223,6 +223,8 @@ impl Feed {
             Dropped::Expired => {
                 let waited = self.clock.now() - request.enqueued;
                 let message = format!("the request timed out after {} µs in the queue", waited.as_micros());
+                // The step behind it, if it is one of a sequence, may take its place.
+                drop(request.permit);
                 request.ticket.refuse(Error::new(Code::DeadlineExceeded, message));
             }
             Dropped::Gone => self.metrics.skipped(),

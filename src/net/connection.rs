@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -31,7 +31,7 @@ use super::timer::Timer;
 use crate::clock::Time;
 use crate::error::{Code, Error};
 use crate::metrics::Metrics;
-use crate::reply::{Answer, Mailbox, Relay};
+use crate::reply::{Answer, Enough, Mailbox, Relay};
 
 /// Encoded answers are sent once there are so many bytes of them, or no more answers.
 const SEND_AT: usize = 64 << 10;
@@ -289,10 +289,13 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
             if !ready.is_empty() {
                 return Poll::Ready(Turn::Encode);
             }
-            match mailbox.poll_answers(cx, ready) {
-                Poll::Ready(true) => Poll::Ready(Turn::Encode),
-                Poll::Ready(false) => Poll::Ready(Turn::End),
-                Poll::Pending => hold.poll_over(cx).map(|()| Turn::Send),
+            loop {
+                match mailbox.poll_answers(cx, ready) {
+                    Poll::Ready(true) => return Poll::Ready(Turn::Encode),
+                    Poll::Ready(false) => return Poll::Ready(Turn::End),
+                    Poll::Pending => ready!(hold.poll_over(cx)),
+                }
+                mailbox.wait_for(Enough::default());
             }
         })
         .await;
@@ -312,21 +315,19 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
                     metrics.net.sent.count(u64::from(length > 0), length);
                 }
                 endpoint.encoded(begun);
-                let may_wait = endpoint.is_sequential() && ready.is_empty() && out.len() < SEND_AT;
-                if may_wait && !out.is_empty() && hold.keep(mailbox.owed()) {
-                    continue;
-                }
             }
         }
         send(write, &mut out, control).await?;
-        hold.end();
+        if turn == Turn::Encode && endpoint.is_sequential() {
+            mailbox.wait_for(hold.next(mailbox.owed()));
+        }
     }
 }
 
 /// What a writer does next.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Encode,
-    /// What is not to wait has been encoded, or what was kept back has waited for long enough.
     Send,
     End,
 }

@@ -8,18 +8,18 @@ use crate::error::{Code, Error};
 use crate::protocol::{Sequence, SequenceId};
 use crate::queue::Draft;
 use crate::registry::Served;
-use crate::reply::Mailbox;
+use crate::reply::{Follow, Mailbox};
 use crate::streams::{MAX_WAITING, Refusal, SequenceKey, SequenceStep};
 
-/// Held by a step's ticket: once the step is answered, the next one goes on its way.
+/// Once a step is answered, the next one goes on its way.
 struct Turn {
     served: Arc<Served>,
     key: SequenceKey,
     clock: Clock,
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
+impl Follow for Turn {
+    fn follow(self: Arc<Self>, _: Result<(), Code>) {
         let Some(sequences) = &self.served.sequences else { return };
         let now = self.clock.now();
         if let Some((lane, slot, (mut draft, ticket))) = sequences.done(&self.key, now) {
@@ -57,7 +57,7 @@ pub fn submit(
     let taken = sequences.step(&step, clock.now(), (draft, pending), |(mut draft, pending), slot| {
         draft.slot = Some(slot);
         let turn = Turn { served: Arc::clone(&served), key: step.key.clone(), clock };
-        (draft, mailbox.issue(pending).guarded(turn))
+        (draft, mailbox.issue(pending).then(Arc::new(turn)))
     });
     match taken {
         Ok(Some((lane, (draft, ticket)))) => served.submit(lane, draft, ticket),

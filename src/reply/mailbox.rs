@@ -20,13 +20,30 @@ pub struct Mailbox<C> {
     relay: Option<Arc<Relay>>,
 }
 
+/// How many answers a writer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enough {
+    pub answers: usize,
+    /// Fewer are enough where fewer than this are still to come.
+    pub unless_owed: usize,
+}
+
+impl Default for Enough {
+    fn default() -> Self {
+        Self { answers: 1, unless_owed: 0 }
+    }
+}
+
 struct State<C> {
     /// The sequence number of the first slot.
     first: u64,
     slots: VecDeque<Slot<C>>,
+    /// Slots that have an answer.
+    answered: usize,
+    enough: Enough,
     /// No more requests will come.
     finished: bool,
-    /// Waits for the first slot's answer.
+    /// Waits for the first slot's answer, and for enough of them.
     writer: Option<Waker>,
     /// Waits for room in the window.
     reader: Option<Waker>,
@@ -48,7 +65,9 @@ impl<C: Send + 'static> Mailbox<C> {
     }
 
     fn make(window: usize, relay: Option<Arc<Relay>>) -> Arc<Self> {
-        let state = State { first: 0, slots: VecDeque::new(), finished: false, writer: None, reader: None };
+        let (slots, enough) = (VecDeque::new(), Enough::default());
+        let state =
+            State { first: 0, slots, answered: 0, enough, finished: false, writer: None, reader: None };
         let (state, closed) = (Mutex::new(state), AtomicBool::new(false));
         Arc::new(Self { state, window: window.max(1), closed, relay })
     }
@@ -72,19 +91,24 @@ impl<C: Send + 'static> Mailbox<C> {
         Ticket::new(Arc::clone(self) as Arc<dyn Deliver>, sequence)
     }
 
-    /// Moves all answers whose turn it is into `ready`, in order; `Ready(false)` once there will be no more.
+    /// Says how many answers the writer waits for from now on; it is one before anything is said.
+    pub fn wait_for(&self, enough: Enough) {
+        self.state.lock().enough = enough;
+    }
+
+    /// Moves all answers whose turn it is into `ready`, in order, if they are enough; `Ready(false)` once there will
+    /// be no more.
     pub fn poll_answers(&self, cx: &mut Context<'_>, ready: &mut impl Extend<(C, Answer)>) -> Poll<bool> {
         let mut state = self.state.lock();
         let was_full = state.slots.len() >= self.window;
-        let mut taken = false;
-        while state.slots.front().is_some_and(|slot| slot.answer.is_some()) {
-            if let Some(Slot { context, answer: Some(answer) }) = state.slots.pop_front() {
+        if state.may_leave() {
+            while let Some(Slot { context, answer: Some(answer) }) =
+                state.slots.pop_front_if(|slot| slot.answer.is_some())
+            {
                 state.first += 1;
+                state.answered -= 1;
                 ready.extend([(context, answer)]);
-                taken = true;
             }
-        }
-        if taken {
             let reader = if was_full { state.reader.take() } else { None };
             drop(state);
             if let Some(reader) = reader {
@@ -120,8 +144,22 @@ impl<C: Send + 'static> Mailbox<C> {
     /// that nobody will answer to it.
     pub fn close(&self) -> impl Iterator<Item = C> {
         self.closed.store(true, Ordering::Release);
-        let slots = std::mem::take(&mut self.state.lock().slots);
+        let slots = {
+            let mut state = self.state.lock();
+            state.answered = 0;
+            std::mem::take(&mut state.slots)
+        };
         slots.into_iter().map(|slot| slot.context)
+    }
+}
+
+impl<C> State<C> {
+    /// An answer behind an unanswered one leaves with it later; nobody needs to wake for it.
+    fn may_leave(&self) -> bool {
+        let is_first = self.slots.front().is_some_and(|slot| slot.answer.is_some());
+        let Enough { answers, unless_owed } = self.enough;
+        let owed = self.slots.len() - self.answered;
+        is_first && (self.answered >= answers || owed < unless_owed || self.finished)
     }
 }
 
@@ -132,8 +170,8 @@ impl<C: Send> Deliver for Mailbox<C> {
         let Some(index) = index else { return };
         let Some(slot) = state.slots.get_mut(index) else { return };
         slot.answer = Some(answer);
-        // An answer behind an unanswered one leaves with it later; nobody needs to wake for it.
-        if index == 0
+        state.answered += 1;
+        if state.may_leave()
             && let Some(writer) = state.writer.take()
         {
             wakes.add(writer, self.relay.as_ref());

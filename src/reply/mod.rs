@@ -12,9 +12,9 @@ mod mailbox;
 mod relay;
 mod ticket;
 
-pub use mailbox::Mailbox;
+pub use mailbox::{Enough, Mailbox};
 pub use relay::Relay;
-pub use ticket::{Ticket, Wakes};
+pub use ticket::{Follow, Ticket, Wakes};
 
 use crate::error::Error;
 use crate::tensor::Rows;

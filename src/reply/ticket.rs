@@ -13,32 +13,35 @@ pub(super) trait Deliver: Send + Sync {
     fn is_closed(&self) -> bool;
 }
 
+/// Goes on where a request has been answered: with the next step of what it was a step of.
+pub trait Follow: Send + Sync {
+    /// The answer has been delivered, whoever gave it. Rows are `Ok`, an error is its code.
+    fn follow(self: Arc<Self>, end: Result<(), Code>);
+}
+
 /// Answers one request, once: dropping it unused answers with an internal error.
 pub struct Ticket {
     mailbox: Option<Arc<dyn Deliver>>,
     sequence: u64,
-    /// Dropped once the answer is delivered.
-    guard: Option<Box<dyn Send>>,
+    next: Option<Arc<dyn Follow>>,
 }
 
 impl Ticket {
     pub(super) fn new(mailbox: Arc<dyn Deliver>, sequence: u64) -> Self {
-        Self { mailbox: Some(mailbox), sequence, guard: None }
+        Self { mailbox: Some(mailbox), sequence, next: None }
     }
 
-    /// Holds on to something until the request has been answered, whoever answers it and how.
+    /// Has somebody go on once the request is answered.
     #[must_use]
-    pub fn guarded(self, guard: impl Send + 'static) -> Self {
+    pub fn then(self, next: Arc<dyn Follow>) -> Self {
         let mut ticket = self;
-        ticket.guard = Some(Box::new(guard));
+        ticket.next = Some(next);
         ticket
     }
 
     /// Answers; the connection is woken when `wakes` is fired.
     pub fn answer(mut self, answer: Answer, wakes: &mut Wakes) {
-        if let Some(mailbox) = self.mailbox.take() {
-            mailbox.deliver(self.sequence, answer, wakes);
-        }
+        self.deliver(answer, wakes);
     }
 
     /// Answers with an error and wakes the connection at once.
@@ -50,15 +53,23 @@ impl Ticket {
     pub fn is_gone(&self) -> bool {
         self.mailbox.as_ref().is_none_or(|mailbox| mailbox.is_closed())
     }
+
+    fn deliver(&mut self, answer: Answer, wakes: &mut Wakes) {
+        let Some(mailbox) = self.mailbox.take() else { return };
+        let end = answer.as_ref().map(|_| ()).map_err(|error| error.code);
+        mailbox.deliver(self.sequence, answer, wakes);
+        if let Some(next) = self.next.take() {
+            next.follow(end);
+        }
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(mailbox) = self.mailbox.take() {
+        if self.mailbox.is_some() {
             let error = Error::new(Code::Internal, "the request was lost inside the server");
-            mailbox.deliver(self.sequence, Err(error), &mut Wakes::default());
+            self.deliver(Err(error), &mut Wakes::default());
         }
-        drop(self.guard.take());
     }
 }
 

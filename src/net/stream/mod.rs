@@ -4,6 +4,7 @@ mod bytes;
 mod command;
 mod signal;
 mod source;
+mod steps;
 
 use std::time::Duration;
 

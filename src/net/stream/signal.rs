@@ -1,10 +1,9 @@
 //! Streams of a signal: messages are pieces of it, cut anywhere, and its windows are the steps of a stream.
 //!
-//! A stream has one step in flight. Its further windows wait here, in order and no more than the
+//! A stream has one step in flight. Its further windows wait, in order and no more than the
 //! connection's window; then the socket is read no further. So a stream that floods has one place in the
 //! lane's queue, like every other, and takes its turns.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::command::Command;
 use super::source::Source;
+use super::steps::Steps;
 use super::{Choices, greet, scores, text, views, warn};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result};
@@ -26,7 +26,7 @@ use crate::net::socket::append_frame;
 use crate::protocol::{self, Happened, ResponseHead, Span};
 use crate::queue::Draft;
 use crate::registry::{Served, SignalStream, Telling};
-use crate::reply::{Answer, Mailbox, Ticket, Wakes};
+use crate::reply::{Answer, Mailbox, Wakes};
 use crate::signal::{Encoding, Event, Events, Framer, Window};
 use crate::streams::Seat;
 use crate::tensor::{Payload, Rows};
@@ -41,6 +41,7 @@ pub struct SignalEndpoint {
     limits: Limits,
     clock: Clock,
     state: Mutex<State>,
+    queue: Steps,
     talk: Option<Box<Talk>>,
 }
 
@@ -50,11 +51,6 @@ struct State {
     seat: Option<Seat>,
     framer: Framer,
     steps: u64,
-    /// Steps that wait for the one in flight.
-    backlog: VecDeque<(Draft, Ticket)>,
-    in_flight: bool,
-    /// The generation of the last step that had a result: the lane has its state.
-    begun: Option<u64>,
     events: Option<Events>,
     /// A control message that was carried out, to be told behind the windows before it.
     done: Option<Done>,
@@ -75,8 +71,6 @@ pub enum Owed {
         seq: u64,
         window: (u64, u64),
         arrived: Time,
-        /// That of the stream's slot, where the model keeps state.
-        generation: Option<u64>,
         span: Option<Box<trace::Span>>,
     },
     /// A control message was carried out.
@@ -110,20 +104,9 @@ impl SignalEndpoint {
             Some(Telling::Events(rule)) => Some(Events::new(&rule.hysteresis, stream.sample_rate)?),
             _ => None,
         };
-        let backlog = VecDeque::new();
-        let state = State {
-            seat,
-            framer,
-            steps: 0,
-            backlog,
-            in_flight: false,
-            begun: None,
-            events,
-            done: None,
-            closing: false,
-        };
-        let state = Mutex::new(state);
-        Ok(Self { served, stream, source, window_encoding, choices, limits, clock, state, talk: None })
+        let queue = Steps::new(Arc::clone(&served), seat.as_ref().map_or(0, Seat::lane), clock);
+        let state = Mutex::new(State { seat, framer, steps: 0, events, done: None, closing: false });
+        Ok(Self { served, stream, source, window_encoding, choices, limits, clock, state, queue, talk: None })
     }
 
     /// Traces the steps that are sampled, if there are traces.
@@ -161,38 +144,20 @@ impl SignalEndpoint {
 
     fn step(&self, state: &mut State, window: Window, mailbox: &Arc<Mailbox<Owed>>) {
         let arrived = self.clock.now();
-        let slot = state.seat.as_ref().map(Seat::slot);
-        let generation = slot.map(|slot| slot.generation);
         let span = self.talk.as_ref().and_then(|talk| super::begin(talk, state.steps, arrived));
         let window_of = (window.start, window.end);
-        let owed = Owed::Step { seq: state.steps, window: window_of, arrived, generation, span };
+        let owed = Owed::Step { seq: state.steps, window: window_of, arrived, span };
         state.steps += 1;
         let draft = Draft {
             payloads: smallvec![Payload::Signal(self.window_encoding, window.row)],
             rows: 1,
             key: self.stream.key.clone(),
-            slot,
+            slot: state.seat.as_ref().map(Seat::slot),
             priority: self.served.level(0).unwrap_or(0),
             enqueued: arrived,
             deadline: None,
         };
-        state.backlog.push_back((draft, mailbox.issue(owed)));
-        self.advance(state);
-    }
-
-    /// Sends the next step on its way, if none is.
-    fn advance(&self, state: &mut State) {
-        if state.in_flight {
-            return;
-        }
-        if let Some((mut draft, ticket)) = state.backlog.pop_front() {
-            draft.enqueued = self.clock.now();
-            if let Some(slot) = &mut draft.slot {
-                slot.begun = state.begun == Some(slot.generation);
-            }
-            state.in_flight = true;
-            self.served.submit(state.seat.as_ref().map_or(0, Seat::lane), draft, ticket);
-        }
+        self.queue.push(draft, mailbox.issue(owed));
     }
 
     fn write(&self, seq: u64, window: (u64, u64), rows: &Rows, out: &mut BytesMut) -> Result<()> {
@@ -337,7 +302,7 @@ impl Endpoint for SignalEndpoint {
     }
 
     fn encode(&self, owed: Owed, answer: Answer, out: &mut BytesMut) {
-        let Owed::Step { seq, window, arrived, generation, mut span } = owed else {
+        let Owed::Step { seq, window, arrived, mut span } = owed else {
             return match (owed, answer) {
                 (Owed::Done(done), Ok(_)) => {
                     let Ok(()) = self.write_done(done, out) else { return };
@@ -346,17 +311,7 @@ impl Endpoint for SignalEndpoint {
                 _ => {}
             };
         };
-        {
-            let mut state = self.state.lock();
-            state.in_flight = false;
-            match &answer {
-                Ok(_) => state.begun = generation,
-                // It was told once; from here on the stream begins anew.
-                Err(error) if error.code == Code::StateLost => state.begun = None,
-                Err(_) => {}
-            }
-            self.advance(&mut state);
-        }
+        self.queue.taken();
         span.iter_mut().for_each(|span| super::ran(span, &answer, self.clock.now()));
         let result = answer.and_then(|rows| self.write(seq, window, &rows, out));
         let outcome = result.as_ref().map_or_else(|error| Outcome::Error(error.code), |()| Outcome::Success);

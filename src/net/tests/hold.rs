@@ -104,15 +104,16 @@ async fn check(sequential: bool, steps: u8, script: &[(u64, &str)], expect: Expe
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_waits_for_the_next_one_but_not_for_long() {
-    let answers = [(1, "answer"), (2, "answer"), (30, "answer"), (31, "answer")];
+async fn an_answer_waits_for_those_behind_it_but_not_for_long() {
+    let answers = [(1, "answer"), (2, "answer"), (30, "answer"), (31, "answer"), (90, "answer")];
     check(
         true,
         9,
         &answers,
         expect![[r#"
-            21 ms: \x82\x01a\x82\x01b
-            50 ms: \x82\x01c\x82\x01d
+            1 ms: \x82\x01a
+            41 ms: \x82\x01b\x82\x01c\x82\x01d
+            90 ms: \x82\x01e
         "#]],
     )
     .await;
@@ -134,7 +135,8 @@ async fn a_client_that_is_not_far_ahead_has_each_answer_at_once() {
         6,
         &[(1, "answer"), (2, "answer"), (3, "answer"), (4, "answer")],
         expect![[r#"
-            3 ms: \x82\x01a\x82\x01b\x82\x01c
+            1 ms: \x82\x01a
+            3 ms: \x82\x01b\x82\x01c
             4 ms: \x82\x01d
         "#]],
     )
@@ -149,22 +151,25 @@ async fn so_many_wait_and_no_more() {
         20,
         &answers,
         expect![[r#"
-        7 ms: \x82\x01a\x82\x01b\x82\x01c\x82\x01d\x82\x01e\x82\x01f\x82\x01g\x82\x01h
-        28 ms: \x82\x01i\x82\x01j\x82\x01k
-    "#]],
+            0 ms: \x82\x01a
+            8 ms: \x82\x01b\x82\x01c\x82\x01d\x82\x01e\x82\x01f\x82\x01g\x82\x01h\x82\x01i
+            48 ms: \x82\x01j\x82\x01k
+        "#]],
     )
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_to_be_said_at_once_takes_them_along() {
+async fn a_pong_does_not_wait_for_them() {
     check(
         true,
-        5,
-        &[(1, "answer"), (5, "ping")],
+        6,
+        &[(1, "answer"), (2, "answer"), (5, "ping")],
         expect![[r#"
-        5 ms: \x82\x01a\x8a\x00
-    "#]],
+            1 ms: \x82\x01a
+            5 ms: \x8a\x00
+            41 ms: \x82\x01b
+        "#]],
     )
     .await;
 }

@@ -96,7 +96,9 @@ impl Talk {
     /// Takes all steps that wait in the lane's queue, says which, and answers them.
     fn run_lane(&self, refusal: Option<Code>) -> String {
         let mut told = String::from("lane:");
-        for request in self.lane.requests().try_iter() {
+        // What follows an answer waits for the next run.
+        let waiting: Vec<Request> = self.lane.requests().try_iter().collect();
+        for request in waiting {
             let Request { payloads, slot, ticket, .. } = request;
             let [Payload::Signal(_, window)] = &payloads[..] else { panic!("a step is a window") };
             let Slot { generation, begun, .. } = slot.unwrap();
@@ -116,7 +118,7 @@ impl Talk {
 }
 
 /// A model without lanes of its own.
-fn served(
+pub(super) fn served(
     signature: Signature,
     producers: Vec<Producer>,
     stream: Option<Stream>,
