@@ -9,7 +9,6 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -71,10 +70,10 @@ pub trait Endpoint: Send + Sync {
         None
     }
 
-    /// Appends the frame that answers a request.
-    fn encode(&self, context: Self::Context, answer: Answer, out: &mut BytesMut);
+    /// Appends the frame that answers a request; `now` is when those that leave with it began to be encoded.
+    fn encode(&self, context: Self::Context, answer: Answer, now: Time, out: &mut BytesMut);
 
-    /// The moment, for [`Endpoint::encoded`].
+    /// The moment, for [`Endpoint::encode`] and [`Endpoint::encoded`].
     fn now(&self) -> Time {
         Time::default()
     }
@@ -126,8 +125,8 @@ where
     W: AsyncWrite + Unpin,
     E: Endpoint,
 {
-    // The server waits until the client has our close frame, too.
-    let _open = phases.clone();
+    // Held to the end: the server waits until the client has our close frame, too.
+    let open = phases.clone();
     let mailbox = Mailbox::through(limits.window, Arc::clone(relay));
     let control = Control::new();
     let mut ready = VecDeque::new();
@@ -137,13 +136,16 @@ where
         let mut writer =
             pin!(write_half(&mut write, endpoint, limits, &mailbox, &control, metrics, &mut ready));
         let mut leaving = pin!(drain::follow(phases, endpoint.is_stream(), &control));
-        let mut leaves = false;
+        let (mut follows, mut leaves) = (false, false);
         let mut timer = Timer::new(&limits);
         let mut end = None;
         let mut poll = |cx: &mut Context<'_>| {
             if end.is_none() {
-                // Before the reader, which is told by it.
-                leaves = leaves || leaving.as_mut().poll(cx).is_ready();
+                // Before the reader, which is told by it. Once it waits for the next phase, asking for that is cheaper.
+                let waits = follows && matches!(open.has_changed(), Ok(false));
+                if !leaves && !waits {
+                    (follows, leaves) = (true, leaving.as_mut().poll(cx).is_ready());
+                }
                 end = match reader.as_mut().poll(cx) {
                     Poll::Ready(end) => Some(end),
                     Poll::Pending => timer.poll(cx, &control, metrics),
@@ -237,10 +239,10 @@ async fn read_half<R: AsyncRead + Unpin, E: Endpoint>(
         match event {
             Ok(Event::Message { text, payload }) => {
                 metrics.net.received.count(1, payload.len());
-                control.messages.fetch_add(1, Ordering::Relaxed);
+                control.messages.add(1);
                 endpoint.receive(text, payload, mailbox);
             }
-            Ok(Event::Ping(payload)) => control.asked.lock().pong(payload),
+            Ok(Event::Ping(payload)) => control.ask(|asked| asked.pong(payload)),
             Ok(Event::Pong) => {}
             Ok(Event::Close(code)) => {
                 let code = code.unwrap_or(close::NORMAL);
@@ -275,8 +277,7 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
     send(write, &mut out, control).await?;
     loop {
         let turn = poll_fn(|cx| {
-            let asked = control.asked.lock().take();
-            if let Some(Asked { pongs, ping, warning }) = asked {
+            if let Some(Asked { pongs, ping, warning }) = control.asked() {
                 pongs.iter().for_each(|payload| append_control(&mut out, OpCode::Pong, &[payload]));
                 if ping {
                     append_control(&mut out, OpCode::Ping, &[]);
@@ -308,7 +309,7 @@ async fn write_half<W: AsyncWrite + Unpin, E: Endpoint>(
                     && let Some((context, answer)) = ready.pop_front()
                 {
                     let before = out.len();
-                    endpoint.encode(context, answer, &mut out);
+                    endpoint.encode(context, answer, begun, &mut out);
                     split_frames(&mut out, before, limits.max_frame_size);
                     // An endpoint may have nothing to say: a stream of events, where there is none.
                     let length = out.len() - before;

@@ -33,7 +33,7 @@ pub fn notice(grace: Duration) -> Duration {
 pub async fn follow(mut phases: watch::Receiver<Phase>, is_stream: bool, control: &Control) {
     let changed = phases.wait_for(|phase| *phase != Phase::Open).await.map(|phase| *phase);
     if let (Ok(Phase::Draining(left)), true) = (changed, is_stream) {
-        control.asked.lock().warning = Some(left);
+        control.ask(|asked| asked.warning = Some(left));
         let _ = phases.wait_for(|phase| *phase == Phase::Closing).await;
     }
     control.leave();

@@ -5,13 +5,12 @@
 //! far ahead can wait for a moment. One that keeps up with real time has little under way when an answer comes, and has it
 //! at once.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use crate::reply::Enough;
 
 /// Steps that a client has to be ahead of an answer for it to wait.
@@ -27,7 +26,7 @@ const LONGEST: Duration = Duration::from_millis(40);
 pub struct Hold {
     holds: bool,
     /// Kept for the next time.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Option<Alarm>,
 }
 
 impl Hold {
@@ -40,8 +39,8 @@ impl Hold {
         }
         let end = Instant::now() + LONGEST;
         match &mut self.alarm {
-            Some(alarm) => alarm.as_mut().reset(end),
-            None => self.alarm = Some(Box::pin(tokio::time::sleep_until(end))),
+            Some(alarm) => alarm.reset(end),
+            None => self.alarm = Some(Alarm::new(end)),
         }
         Enough { answers: MOST, unless_owed: AHEAD }
     }
@@ -49,7 +48,7 @@ impl Hold {
     /// Ready once what is kept back has waited for long enough.
     pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.alarm {
-            Some(alarm) if self.holds => alarm.as_mut().poll(cx).map(|()| self.holds = false),
+            Some(alarm) if self.holds => alarm.poll(cx).map(|()| self.holds = false),
             _ => Poll::Pending,
         }
     }

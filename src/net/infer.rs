@@ -316,8 +316,7 @@ impl Endpoint for InferEndpoint {
         self.served.metrics.encoded(self.clock.now() - begun);
     }
 
-    fn encode(&self, mut pending: Pending, answer: Answer, out: &mut BytesMut) {
-        let now = self.clock.now();
+    fn encode(&self, mut pending: Pending, answer: Answer, now: Time, out: &mut BytesMut) {
         let text = pending.text;
         let opcode = if text { OpCode::Text } else { OpCode::Binary };
         let encoded = append_frame(out, opcode, |out| {

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod alarm;
 pub mod connection;
 mod control;
 mod crowd;

@@ -1,12 +1,11 @@
 //! A connection's policies in time: the ticks of its keepalive, and its deadlines.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::connection::Limits;
 use super::control::{Control, End};
 use super::keepalive::{Action, Ticks};
@@ -17,30 +16,27 @@ use crate::clock::Time;
 use crate::metrics::Metrics;
 
 pub struct Timer {
-    interval: Option<Interval>,
+    interval: Duration,
+    /// Ends with the interval, if there is one.
+    tick: Option<Alarm>,
     ticks: Ticks,
     origin: Instant,
     deadlines: Deadlines,
     begun: Begun,
     /// Ends at the next deadline.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Option<Alarm>,
 }
 
 impl Timer {
     #[allow(clippy::disallowed_methods, reason = "in tests this clock jumps, as the runtime's timers do")]
     pub fn new(limits: &Limits) -> Self {
         let keepalive = limits.keepalive;
-        let interval = (!keepalive.interval.is_zero()).then(|| {
-            let mut interval = tokio::time::interval(keepalive.interval);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // The first tick comes after one interval, not at once.
-            interval.reset();
-            interval
-        });
+        let (origin, interval) = (Instant::now(), keepalive.interval);
         let mut timer = Self {
             interval,
+            tick: (!interval.is_zero()).then(|| Alarm::new(origin + interval)),
             ticks: Ticks::new(keepalive),
-            origin: Instant::now(),
+            origin,
             deadlines: Deadlines::new(limits.patience, Time::default()),
             begun: Begun::default(),
             alarm: None,
@@ -55,15 +51,18 @@ impl Timer {
             metrics.given_up(reason);
             Some(end)
         };
-        while self.interval.as_mut().is_some_and(|interval| interval.poll_tick(cx).is_ready()) {
+        while let Some(tick) = &mut self.tick
+            && tick.poll(cx).is_ready()
+        {
+            #[allow(clippy::disallowed_methods, reason = "see `new`")]
+            tick.reset(Instant::now() + self.interval);
             match self.ticks.tick(control.seen()) {
                 Action::Dead => return give_up("no_pong", End::Gone),
                 Action::Idle => return give_up("idle", going_away("no message came for too long")),
                 Action::Warn(left) => {
-                    let mut asked = control.asked.lock();
-                    (asked.ping, asked.warning) = (true, Some(left));
+                    control.ask(|asked| (asked.ping, asked.warning) = (true, Some(left)));
                 }
-                Action::Ping => control.asked.lock().ping = true,
+                Action::Ping => control.ask(|asked| asked.ping = true),
             }
         }
         // Between a connection's wakes nothing changes, and most find it as the last one left it.
@@ -74,7 +73,7 @@ impl Timer {
             self.set_alarm(now);
             match verdict {
                 None => {}
-                Some(Verdict::Warn(left)) => control.asked.lock().warning = Some(left),
+                Some(Verdict::Warn(left)) => control.ask(|asked| asked.warning = Some(left)),
                 Some(Verdict::Old) => {
                     return give_up("age", going_away("the connection has reached its age"));
                 }
@@ -101,12 +100,13 @@ impl Timer {
 
     fn set_alarm(&mut self, now: Time) {
         // A timer's resolution is a millisecond; one that is early would have to be set again.
-        let wait = |next: Time| Box::pin(tokio::time::sleep(next - now + Duration::from_millis(1)));
-        self.alarm = self.deadlines.next().map(wait);
+        #[allow(clippy::disallowed_methods, reason = "see `new`")]
+        let alarm = |next: Time| Alarm::new(Instant::now() + (next - now) + Duration::from_millis(1));
+        self.alarm = self.deadlines.next().map(alarm);
     }
 
     fn alarm_rings(&mut self, cx: &mut Context<'_>) -> bool {
-        self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx) == Poll::Ready(()))
+        self.alarm.as_mut().is_some_and(|alarm| alarm.poll(cx).is_ready())
     }
 }
 

@@ -78,7 +78,7 @@ impl<C: Send + 'static> Mailbox<C> {
         if state.slots.len() < self.window {
             return Poll::Ready(());
         }
-        state.reader = Some(cx.waker().clone());
+        keep(&mut state.reader, cx);
         Poll::Pending
     }
 
@@ -119,7 +119,7 @@ impl<C: Send + 'static> Mailbox<C> {
         if state.finished && state.slots.is_empty() {
             return Poll::Ready(false);
         }
-        state.writer = Some(cx.waker().clone());
+        keep(&mut state.writer, cx);
         Poll::Pending
     }
 
@@ -150,6 +150,14 @@ impl<C: Send + 'static> Mailbox<C> {
             std::mem::take(&mut state.slots)
         };
         slots.into_iter().map(|slot| slot.context)
+    }
+}
+
+/// Whoever waits has been woken, or waits again: mostly the same task.
+fn keep(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *waker = Some(cx.waker().clone()),
     }
 }
 

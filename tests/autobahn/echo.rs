@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use thalweg::clock::Time;
 use thalweg::metrics::Metrics;
 use thalweg::net::connection::{self, Endpoint, Limits};
 use thalweg::net::drain::Phase;
@@ -54,7 +55,7 @@ impl Endpoint for Echo {
         (OpCode::Text, Bytes::new())
     }
 
-    fn encode(&self, (opcode, payload): Self::Context, answer: Answer, out: &mut BytesMut) {
+    fn encode(&self, (opcode, payload): Self::Context, answer: Answer, _: Time, out: &mut BytesMut) {
         if answer.is_ok() {
             let Ok(()) = append_frame(out, opcode, |out| {
                 out.extend_from_slice(&payload);

@@ -56,10 +56,10 @@ impl<E: Endpoint> Endpoint for Metered<'_, E> {
         self.inner.unasked()
     }
 
-    fn encode(&self, context: Self::Context, answer: Answer, out: &mut BytesMut) {
+    fn encode(&self, context: Self::Context, answer: Answer, now: Time, out: &mut BytesMut) {
         let before = out.len();
         self.visit.message(self.inner.id(&context), answer.as_ref().err());
-        self.inner.encode(context, answer, out);
+        self.inner.encode(context, answer, now, out);
         self.visit.sent.count(u64::from(out.len() > before), out.len() - before);
     }
 

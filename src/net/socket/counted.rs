@@ -2,24 +2,25 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::net::control::Count;
+
 pub struct Counted<'a, S> {
     inner: S,
-    moves: &'a AtomicU64,
+    moves: &'a Count,
 }
 
 impl<'a, S> Counted<'a, S> {
-    pub fn new(inner: S, moves: &'a AtomicU64) -> Self {
+    pub fn new(inner: S, moves: &'a Count) -> Self {
         Self { inner, moves }
     }
 
     fn count<T>(&self, poll: Poll<T>) -> Poll<T> {
         if poll.is_ready() {
-            self.moves.fetch_add(1, Ordering::Relaxed);
+            self.moves.add(1);
         }
         poll
     }

@@ -148,15 +148,15 @@ impl Endpoint for ByteEndpoint {
         self.served.metrics.encoded(self.clock.now() - begun);
     }
 
-    fn encode(&self, mut step: Step, answer: Answer, out: &mut BytesMut) {
+    fn encode(&self, mut step: Step, answer: Answer, now: Time, out: &mut BytesMut) {
         let mut span = step.span.take();
-        span.iter_mut().for_each(|span| super::ran(span, &answer, self.clock.now()));
+        span.iter_mut().for_each(|span| super::ran(span, &answer, now));
         let result = answer.and_then(|rows| self.write(&step, &rows, out));
         let outcome = match &result {
             Ok(()) => Outcome::Success,
             Err(error) => Outcome::Error(error.code),
         };
-        self.served.metrics.answered(outcome, self.clock.now() - step.arrived);
+        self.served.metrics.answered(outcome, now - step.arrived);
         if let Err(error) = &result {
             append_error(out, error, None, true);
         }

@@ -301,7 +301,7 @@ impl Endpoint for SignalEndpoint {
         self.served.metrics.encoded(self.clock.now() - begun);
     }
 
-    fn encode(&self, owed: Owed, answer: Answer, out: &mut BytesMut) {
+    fn encode(&self, owed: Owed, answer: Answer, now: Time, out: &mut BytesMut) {
         let Owed::Step { seq, window, arrived, mut span } = owed else {
             return match (owed, answer) {
                 (Owed::Done(done), Ok(_)) => {
@@ -312,10 +312,10 @@ impl Endpoint for SignalEndpoint {
             };
         };
         self.queue.taken();
-        span.iter_mut().for_each(|span| super::ran(span, &answer, self.clock.now()));
+        span.iter_mut().for_each(|span| super::ran(span, &answer, now));
         let result = answer.and_then(|rows| self.write(seq, window, &rows, out));
         let outcome = result.as_ref().map_or_else(|error| Outcome::Error(error.code), |()| Outcome::Success);
-        self.served.metrics.answered(outcome, self.clock.now() - arrived);
+        self.served.metrics.answered(outcome, now - arrived);
         if let Err(error) = &result {
             append_error(out, error, None, true);
         }

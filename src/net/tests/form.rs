@@ -62,7 +62,7 @@ impl Front {
         for (pending, answer) in ready {
             writeln!(told, "{:?} {:?}", pending.id(), pending.wanted()).unwrap();
             let mut out = BytesMut::new();
-            self.endpoint.encode(pending, answer, &mut out);
+            self.endpoint.encode(pending, answer, self.endpoint.now(), &mut out);
             assert_eq!(out[0] & 0xf, OpCode::Text as u8);
             told.push_str(&String::from_utf8_lossy(&out[out.iter().position(|&b| b == b'{').unwrap()..]));
         }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Keepalive, Limits, Patience, Phase, serve};
+use crate::clock::Time;
 use crate::metrics::Metrics;
 use crate::net::connection::Endpoint;
 use crate::net::socket::append_frame;
@@ -43,7 +44,7 @@ impl Endpoint for Steps {
         Bytes::new()
     }
 
-    fn encode(&self, message: Bytes, _: Answer, out: &mut BytesMut) {
+    fn encode(&self, message: Bytes, _: Answer, _: Time, out: &mut BytesMut) {
         let Ok(()) = append_frame(out, OpCode::Binary, |out| {
             out.put(message);
             Ok::<_, Infallible>(())

@@ -8,6 +8,7 @@ use fastwebsockets::OpCode;
 use tokio::sync::watch;
 
 use super::{Client, Keepalive, Limits, Patience, Phase, serve};
+use crate::clock::Time;
 use crate::metrics::Metrics;
 use crate::net::connection::Endpoint;
 use crate::net::socket::append_frame;
@@ -42,7 +43,7 @@ impl Endpoint for Clumsy {
         Bytes::new()
     }
 
-    fn encode(&self, payload: Bytes, _: Answer, out: &mut BytesMut) {
+    fn encode(&self, payload: Bytes, _: Answer, _: Time, out: &mut BytesMut) {
         if &payload[..] == b"encode" {
             stumble();
         }

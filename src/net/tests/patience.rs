@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::sync::watch;
 
 use super::{Keepalive, Limits, Patience, Phase, Talk, serve};
+use crate::clock::Time;
 use crate::metrics::Metrics;
 use crate::net::connection::Endpoint;
 use crate::net::socket::append_frame;
@@ -115,7 +116,7 @@ impl Endpoint for Speaker {
 
     fn unasked(&self) {}
 
-    fn encode(&self, (): (), _: Answer, _: &mut BytesMut) {}
+    fn encode(&self, (): (), _: Answer, _: Time, _: &mut BytesMut) {}
 
     fn abandon(&self, (): ()) {}
 }
