@@ -33,11 +33,11 @@ RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
     cargo chef cook --release --locked
 COPY . .
 RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
-    cargo build --release --locked
+    cargo build --profile shipped --locked
 
 # ONNX Runtime and the bundled models, as models/fetch.lock pins them.
 FROM ${PYTHON_IMAGE} AS fetch
-COPY --from=build /source/target/release/thalweg /usr/local/bin/
+COPY --from=build /source/target/shipped/thalweg /usr/local/bin/
 WORKDIR /fetched
 COPY models models
 RUN --mount=type=secret,id=pip-config,target=/etc/pip.conf \
@@ -53,7 +53,7 @@ RUN if id 1000; then userdel --remove "$(id -nu 1000)"; fi \
 WORKDIR /opt/thalweg
 COPY LICENSE ./
 COPY --from=fetch /fetched/runtime runtime
-COPY --from=build /source/target/release/thalweg /usr/local/bin/
+COPY --from=build /source/target/shipped/thalweg /usr/local/bin/
 ENV THALWEG_LISTEN=0.0.0.0:8080 \
     THALWEG_MODEL_REPOSITORY=/home/mind/model \
     THALWEG_ONNXRUNTIME=/opt/thalweg/runtime/libonnxruntime.so.1.32.0

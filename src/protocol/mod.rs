@@ -10,6 +10,7 @@ mod data;
 mod envelope;
 mod error;
 mod json;
+mod layout;
 mod metadata;
 mod request;
 mod response;
@@ -20,6 +21,7 @@ mod text;
 
 pub use data::numbers;
 pub use error::encode_error;
+pub use layout::Layout;
 pub use metadata::{ModelMetadata, ServerMetadata, TensorMetadata};
 pub use request::{
     InferRequest, InputTensor, Parameters, Refusal, RequestedOutput, Sequence, SequenceId, TraceContext,

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::stream::Span;
-use super::text::{float, integer, raw, string};
+use super::text::{escaped, float, integer, raw, string};
 use super::{binary, classification, stream};
 use crate::error::{Code, Error, Result};
 use crate::tensor::{DataType, Shape, Slice};
@@ -66,7 +66,7 @@ pub fn encode_framed(
         header(out, head, &outputs)?;
         let header_len = out.len() - start;
         let binary = || outputs.iter().filter(|output| output.binary);
-        out.reserve(binary().map(Part::byte_len).sum());
+        out.reserve(binary().map(|output| output.len).sum());
         binary().flat_map(Part::chunks).for_each(|chunk| out.extend_from_slice(chunk));
         Ok(header_len)
     })
@@ -98,14 +98,36 @@ fn whole<T>(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<T>) 
 }
 
 fn header(out: &mut BytesMut, head: &ResponseHead<'_>, outputs: &[Part<'_>]) -> Result<()> {
-    raw(out, r#"{"model_name":"#);
-    string(out, head.model);
-    raw(out, r#","model_version":"#);
-    string(out, head.version);
-    if let Some(id) = head.id {
-        raw(out, r#","id":"#);
-        string(out, id);
+    model(out, head);
+    if let Some(of_it) = head.id {
+        id(out, of_it);
     }
+    rest(out, outputs)
+}
+
+/// The beginning of a header.
+pub(super) fn model(out: &mut BytesMut, head: &ResponseHead<'_>) {
+    raw(out, r#"{"model_name":""#);
+    escaped(out, head.model);
+    raw(out, r#"","model_version":""#);
+    escaped(out, head.version);
+    raw(out, r#"""#);
+}
+
+/// What follows it if the request had an `id`.
+pub(super) fn id(out: &mut BytesMut, id: &str) {
+    raw(out, r#","id":""#);
+    escaped(out, id);
+    raw(out, r#"""#);
+}
+
+/// The end of a header.
+pub(super) fn outputs(out: &mut BytesMut, outputs: &[OutputView<'_>]) -> Result<()> {
+    let outputs = outputs.iter().map(Part::new).collect::<Result<Parts<'_>>>()?;
+    rest(out, &outputs)
+}
+
+fn rest(out: &mut BytesMut, outputs: &[Part<'_>]) -> Result<()> {
     raw(out, r#","outputs":"#);
     array(out, outputs)?;
     out.put_u8(b'}');
@@ -116,9 +138,9 @@ fn header(out: &mut BytesMut, head: &ResponseHead<'_>, outputs: &[Part<'_>]) -> 
 fn array(out: &mut BytesMut, outputs: &[Part<'_>]) -> Result<()> {
     out.put_u8(b'[');
     for (index, output) in outputs.iter().enumerate() {
-        raw(out, if index == 0 { r#"{"name":"# } else { r#",{"name":"# });
-        string(out, output.name);
-        raw(out, r#","datatype":""#);
+        raw(out, if index == 0 { r#"{"name":""# } else { r#",{"name":""# });
+        escaped(out, output.name);
+        raw(out, r#"","datatype":""#);
         raw(out, output.datatype.as_str());
         raw(out, r#"","shape":["#);
         for (axis, &size) in output.shape.iter().enumerate() {
@@ -129,7 +151,7 @@ fn array(out: &mut BytesMut, outputs: &[Part<'_>]) -> Result<()> {
         }
         if output.binary {
             raw(out, r#"],"parameters":{"binary_data_size":"#);
-            integer(out, output.byte_len());
+            integer(out, output.len);
             raw(out, "}}");
         } else {
             raw(out, r#"],"data":["#);
@@ -152,6 +174,8 @@ struct Part<'a> {
     /// Sent in place of the slice.
     classes: Option<Vec<u8>>,
     binary: bool,
+    /// In bytes, if it is binary.
+    len: usize,
 }
 
 impl<'a> Part<'a> {
@@ -162,16 +186,14 @@ impl<'a> Part<'a> {
             let (shape, classes) = classification::classify(name, &slice, classification)?;
             (DataType::Bytes, shape, Some(classes))
         };
-        Ok(Self { name, datatype, shape, slice, classes, binary })
+        let part = Self { name, datatype, shape, slice, classes, binary, len: 0 };
+        let len = if binary { part.chunks().map(<[u8]>::len).sum() } else { 0 };
+        Ok(Self { len, ..part })
     }
 
     fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let slice = self.classes.is_none().then(|| self.slice.chunks());
         self.classes.as_deref().into_iter().chain(slice.into_iter().flatten())
-    }
-
-    fn byte_len(&self) -> usize {
-        self.chunks().map(<[u8]>::len).sum()
     }
 
     /// Writes the elements as JSON, flat.

@@ -6,14 +6,20 @@ pub(super) fn raw(out: &mut BytesMut, json: &str) {
     out.extend_from_slice(json.as_bytes());
 }
 
-/// A string in quotes, escaped where it must be.
+/// A string in quotes.
 pub(super) fn string(out: &mut BytesMut, text: &str) {
+    out.put_u8(b'"');
+    escaped(out, text);
+    out.put_u8(b'"');
+}
+
+/// What stands between a string's quotes.
+pub(super) fn escaped(out: &mut BytesMut, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     let mut plain = 0;
-    out.put_u8(b'"');
     for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if !ESCAPED[usize::from(byte)] {
             continue;
         }
         out.extend_from_slice(&bytes[plain..at]);
@@ -29,8 +35,20 @@ pub(super) fn string(out: &mut BytesMut, text: &str) {
         }
     }
     out.extend_from_slice(&bytes[plain..]);
-    out.put_u8(b'"');
 }
+
+/// Which bytes JSON escapes (RFC 8259, section 7).
+static ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        escaped[control] = true;
+        control += 1;
+    }
+    escaped[b'"' as usize] = true;
+    escaped[b'\\' as usize] = true;
+    escaped
+};
 
 pub(super) fn integer(out: &mut BytesMut, value: impl itoa::Integer) {
     raw(out, itoa::Buffer::new().format(value));

@@ -56,11 +56,10 @@ impl Ticket {
 
     fn deliver(&mut self, answer: Answer, wakes: &mut Wakes) {
         let Some(mailbox) = self.mailbox.take() else { return };
+        let Some(next) = self.next.take() else { return mailbox.deliver(self.sequence, answer, wakes) };
         let end = answer.as_ref().map(|_| ()).map_err(|error| error.code);
         mailbox.deliver(self.sequence, answer, wakes);
-        if let Some(next) = self.next.take() {
-            next.follow(end);
-        }
+        next.follow(end);
     }
 }
 

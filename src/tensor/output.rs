@@ -139,6 +139,13 @@ impl<'a> Slice<'a> {
         shape
     }
 
+    pub fn has_shape(&self, shape: &[usize]) -> bool {
+        let Column { shape: of_all, batch_axis, .. } = self.column;
+        let is_same =
+            |(axis, &size)| if *batch_axis == Some(axis) { self.count == size } else { of_all[axis] == size };
+        shape.len() == of_all.len() && shape.iter().enumerate().all(is_same)
+    }
+
     /// The bytes in order, as few contiguous pieces as the batch axis allows.
     pub fn chunks(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let Slice { column, start, count } = *self;

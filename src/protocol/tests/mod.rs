@@ -4,6 +4,7 @@ mod data;
 mod decode;
 mod encode;
 mod framing;
+mod layout;
 mod robustness;
 mod round_trip;
 

@@ -1,0 +1,68 @@
+//! An answer laid out as the last one is encoded as any other.
+
+use bytes::BytesMut;
+use fastrand::Rng;
+
+use super::*;
+
+const NAMES: [&str; 2] = ["y", "z\""];
+const DATATYPES: [DataType; 3] = [DataType::Fp32, DataType::Uint8, DataType::Bytes];
+const IDS: [Option<&str>; 4] = [None, Some(""), Some("a\"b"), Some("12345")];
+
+/// An output of few kinds, so that one is often like another.
+struct Output {
+    name: &'static str,
+    rows: Rows,
+    binary: bool,
+    classification: usize,
+}
+
+impl Output {
+    fn new(rng: &mut Rng) -> Self {
+        let rarely = |rng: &mut Rng| rng.u8(..8) == 0;
+        let datatype = DATATYPES[if rarely(rng) { rng.usize(1..3) } else { 0 }];
+        let axis = [None, Some(0), Some(1)][if rarely(rng) { rng.usize(..2) } else { 1 }];
+        let shape = [rng.usize(2..4), rng.usize(2..4)];
+        let count = shape.iter().product();
+        let bytes = match datatype.size() {
+            Some(size) => std::iter::repeat_with(|| rng.u8(..0x70)).take(count * size).collect(),
+            None => (0..count)
+                .flat_map(|_| rng.choice([&b"\x01\0\0\0a"[..], b"\0\0\0\0"]).unwrap().to_vec())
+                .collect(),
+        };
+        let rows = batch(datatype, &shape, axis, bytes);
+        let start = rng.usize(..2);
+        let name = NAMES[usize::from(rarely(rng))];
+        let classification = if rarely(rng) && datatype == DataType::Fp32 { rng.usize(1..3) } else { 0 };
+        Self { name, rows: Rows { start, count: 1, ..rows }, binary: !rarely(rng), classification }
+    }
+
+    fn view(&self) -> OutputView<'_> {
+        let slice = self.rows.column(0).unwrap();
+        OutputView { name: self.name, slice, binary: self.binary, classification: self.classification }
+    }
+}
+
+#[test]
+fn a_layout_changes_nothing() {
+    let mut rng = random();
+    let mut layout: Option<Layout> = None;
+    let (mut known, mut unknown) = (0, 0);
+    for _ in 0..4000 {
+        let outputs: Vec<Output> = (0..rng.usize(1..3)).map(|_| Output::new(&mut rng)).collect();
+        let views: Vec<OutputView<'_>> = outputs.iter().map(Output::view).collect();
+        let head = ResponseHead { model: "m", version: "1", id: IDS[rng.usize(..IDS.len())] };
+        let mut expected = BytesMut::from(&b"before"[..]);
+        encode_binary(&mut expected, &head, &views).unwrap();
+        let mut out = BytesMut::from(&b"before"[..]);
+        if layout.as_ref().is_some_and(|layout| layout.encode(&mut out, &head, &views)) {
+            assert_eq!(out, expected);
+            known += 1;
+        } else {
+            assert_eq!(out, b"before"[..]);
+            layout = Layout::of(&head, &views);
+            unknown += 1;
+        }
+    }
+    assert!(known > 100 && unknown > 100, "{known} known, {unknown} unknown");
+}
