@@ -30,7 +30,7 @@ RUN cargo chef prepare
 FROM chef AS build
 COPY --from=plan /source/recipe.json .
 RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
-    cargo chef cook --release --locked
+    cargo chef cook --profile shipped --locked
 COPY . .
 RUN --mount=type=secret,id=cargo-config,target=/usr/local/cargo/config.toml \
     cargo build --profile shipped --locked

@@ -7,7 +7,7 @@ SHELL := bash
 export ORT_DISABLE_TELEMETRY := 1
 .SHELLFLAGS := -euo pipefail -c
 
-# The build that `make test` tries; `make test PROFILE=release` tries the one that is shipped. The tests
+# The build that `make test` tries; `make test PROFILE=shipped` tries the one that images hold. The tests
 # themselves are built for debugging either way, so that its dependencies are compiled already.
 PROFILE ?= debug
 # For how long `make fuzz` fuzzes each target, `make soak` goes on, and `make attacks` has each phase of an attack.
@@ -31,7 +31,7 @@ or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 help:
 	@echo 'make serve   build, fetch the models, and serve them (ARGS= for more options)'
-	@echo 'make test    everything that must hold before a change is merged (PROFILE=release for that build)'
+	@echo 'make test    everything that must hold before a change is merged (PROFILE=shipped for that build)'
 	@echo 'make bench   the benchmarks (ARGS= for a filter)'
 	@echo 'make instructions   count those of each stage, against what is recorded (ARGS=--record for the record)'
 	@echo 'make peers   Thalweg and other servers, measured in one run (ARGS= for a few of them)'
@@ -124,7 +124,7 @@ dockerfiles: $(VENV)
 
 build:
 	$(announce)
-	@cargo build --locked $(if $(filter release,$(PROFILE)),--release) $(call or_else,mend what the compiler says above)
+	@cargo build --locked $(if $(filter-out debug,$(PROFILE)),--profile $(PROFILE)) $(call or_else,mend what the compiler says above)
 
 release:
 	@cargo build --locked --release

@@ -60,16 +60,16 @@ fn the_images_differ_only_where_a_gpu_does() {
     };
     expect![[r#"
         - ARG BASE_IMAGE=debian:bookworm-slim
-        - cargo chef cook --release --locked
-        - cargo build --release --locked
+        - cargo chef cook --profile shipped --locked
+        - cargo build --profile shipped --locked
         - thalweg models fetch
         - && mkdir -p /home/mind/model
         - COPY --from=fetch /fetched/runtime runtime
         - THALWEG_ONNXRUNTIME=/opt/thalweg/runtime/libonnxruntime.so.1.32.0
         - org.opencontainers.image.licenses="Apache-2.0 AND MIT" \
         + ARG BASE_IMAGE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04
-        + cargo chef cook --release --locked --features cuda
-        + cargo build --release --locked --features cuda
+        + cargo chef cook --profile shipped --locked --features cuda
+        + cargo build --profile shipped --locked --features cuda
         + thalweg models fetch onnxruntime onnxruntime-gpu magika silero-vad
         + && mkdir -p /home/mind/model \
         + && install --directory --owner 1000 --group 100 /var/cache/thalweg

@@ -11,6 +11,7 @@ use crate::clock::{Clock, Time};
 use crate::error::{Code, Error};
 use crate::metrics::ModelMetrics;
 use crate::queue::{Consumer, Request, Up};
+use crate::reply::Wakes;
 use crate::tensor::GroupKey;
 
 impl Entry for Request {
@@ -223,9 +224,7 @@ impl Feed {
             Dropped::Expired => {
                 let waited = self.clock.now() - request.enqueued;
                 let message = format!("the request timed out after {} µs in the queue", waited.as_micros());
-                // The step behind it, if it is one of a sequence, may take its place.
-                drop(request.permit);
-                request.ticket.refuse(Error::new(Code::DeadlineExceeded, message));
+                request.answer(Err(Error::new(Code::DeadlineExceeded, message)), &mut Wakes::default());
             }
             Dropped::Gone => self.metrics.skipped(),
         }

@@ -202,7 +202,7 @@ impl State {
 /// Answers all of them, then wakes each connection once; and counts them.
 fn refuse(requests: impl IntoIterator<Item = Request>, error: &Error) -> usize {
     let mut wakes = Wakes::default();
-    let answer = |request: Request| request.ticket.answer(Err(error.clone()), &mut wakes);
+    let answer = |request: Request| request.answer(Err(error.clone()), &mut wakes);
     requests.into_iter().map(answer).count()
 }
 

@@ -116,7 +116,7 @@ impl Lane {
         for request in lost {
             let message =
                 "the state is gone, since the model's instance or the first step failed; begin anew";
-            request.ticket.refuse(Error::new(Code::StateLost, message));
+            request.answer(Err(Error::new(Code::StateLost, message)), &mut Wakes::default());
         }
         batch
     }
@@ -145,7 +145,7 @@ impl Lane {
         self.metrics.run_failed();
         let (culprit, more) = self.flights.failed(batch)?;
         if let Some(culprit) = culprit {
-            culprit.ticket.refuse(error);
+            culprit.answer(Err(error), &mut Wakes::default());
         }
         Ok(more)
     }
@@ -192,7 +192,9 @@ impl Lane {
             }
             Err(error) => {
                 self.metrics.run_failed();
-                batch.into_iter().for_each(|request| request.ticket.refuse(error.clone()));
+                batch
+                    .into_iter()
+                    .for_each(|request| request.answer(Err(error.clone()), &mut Wakes::default()));
             }
         }
         // Whoever waits for the end of a run finds its answers then.
@@ -208,6 +210,6 @@ fn scatter(batch: Vec<Request>, output: &Arc<BatchOutput>) {
     for request in batch {
         let rows = Rows { output: Arc::clone(output), start, count: request.rows };
         start += request.rows;
-        request.ticket.answer(Ok(rows), &mut wakes);
+        request.answer(Ok(rows), &mut wakes);
     }
 }

@@ -16,8 +16,8 @@ use crate::reply::Enough;
 /// Steps that a client has to be ahead of an answer for it to wait.
 const AHEAD: usize = 4;
 
-/// Answers that leave together.
-pub const MOST: usize = 8;
+/// So many answers do not wait for more.
+pub const ENOUGH: usize = 8;
 
 /// How long the first answer waits, at the most.
 const LONGEST: Duration = Duration::from_millis(40);
@@ -30,7 +30,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// How many answers are to leave together next, now that some have left and so many are still to come.
+    /// How many answers are to leave together next, now that some have been taken and so many are owed.
     #[allow(clippy::disallowed_methods, reason = "in tests this clock jumps, as the runtime's timers do")]
     pub fn next(&mut self, owed: usize) -> Enough {
         self.holds = owed >= AHEAD;
@@ -42,7 +42,7 @@ impl Hold {
             Some(alarm) => alarm.reset(end),
             None => self.alarm = Some(Alarm::new(end)),
         }
-        Enough { answers: MOST, unless_owed: AHEAD }
+        Enough { answers: ENOUGH, unless_left: AHEAD }
     }
 
     /// Ready once what is kept back has waited for long enough.

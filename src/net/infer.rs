@@ -18,7 +18,7 @@ use crate::clock::{Clock, Time};
 use crate::error::{Code, Error, Result, excerpt};
 use crate::metrics::Outcome;
 use crate::protocol::{
-    self, InferRequest, Layout, OutputView, Parameters, Refusal, RequestedOutput, ResponseHead, Sequence,
+    self, InferRequest, Layouts, OutputView, Parameters, Refusal, RequestedOutput, ResponseHead, Sequence,
     TraceContext,
 };
 use crate::queue::Draft;
@@ -226,13 +226,12 @@ pub struct InferEndpoint {
     talk: Option<Box<Talk>>,
     /// That of the last request.
     form: Mutex<Option<Form>>,
-    /// That of the last binary answer.
-    layout: Mutex<Option<Box<Layout>>>,
+    layouts: Mutex<Layouts>,
 }
 
 impl InferEndpoint {
     pub fn new(served: Arc<Served>, clock: Clock) -> Self {
-        Self { served, clock, talk: None, form: Mutex::new(None), layout: Mutex::new(None) }
+        Self { served, clock, talk: None, form: Mutex::new(None), layouts: Mutex::default() }
     }
 
     /// Traces the messages that are sampled, if there are traces.
@@ -272,22 +271,6 @@ impl InferEndpoint {
             *self.form.lock() = Form::of(text, &message, signature, draft, &pending.outputs, pending.id());
         }
         Ok(prepared)
-    }
-
-    /// As the last answer, if it is laid out as that was.
-    fn encode_binary(
-        &self,
-        out: &mut BytesMut,
-        head: &ResponseHead<'_>,
-        outputs: &[OutputView<'_>],
-    ) -> Result<()> {
-        let mut layout = self.layout.lock();
-        if layout.as_ref().is_some_and(|layout| layout.encode(out, head, outputs)) {
-            return Ok(());
-        }
-        protocol::encode_binary(out, head, outputs)?;
-        *layout = Layout::of(head, outputs).map(Box::new);
-        Ok(())
     }
 
     /// The span of a message that has been decoded, if it is traced.
@@ -340,7 +323,7 @@ impl Endpoint for InferEndpoint {
         let encoded = append_frame(out, opcode, |out| {
             pending.encode(answer, now, |head, outputs| match text {
                 true => protocol::encode_json(out, head, outputs),
-                false => self.encode_binary(out, head, outputs),
+                false => self.layouts.lock().encode(out, head, outputs),
             })
         });
         if let Err(error) = &encoded {

@@ -1,15 +1,52 @@
 //! Binary answers of one layout: the same outputs in the same shapes.
 //!
-//! Such answers have the same header, but for the `id`.
+//! Such answers have the same header, but for the `id`, and a connection keeps it.
 
 use bytes::{BufMut, BytesMut};
 use smallvec::SmallVec;
 
-use super::response::{OutputView, ResponseHead, id, model, outputs};
+use super::response::{OutputView, ResponseHead, encode_binary, id, model, outputs};
+use crate::error::Result;
 use crate::tensor::{DataType, Shape};
 
+/// Answers in a row that are laid out anew, before a connection is one whose answers differ. Its headers are not kept.
+const MOST: u8 = 4;
+
+/// A connection's binary answers, all of one model.
+#[derive(Default)]
+pub struct Layouts {
+    last: Option<Box<Layout>>,
+    misses: u8,
+}
+
+impl Layouts {
+    /// Appends an answer as [`encode_binary`] does.
+    pub fn encode(
+        &mut self,
+        out: &mut BytesMut,
+        head: &ResponseHead<'_>,
+        views: &[OutputView<'_>],
+    ) -> Result<()> {
+        if self.last.as_ref().is_some_and(|last| last.encode(out, head, views)) {
+            self.misses = 0;
+            return Ok(());
+        }
+        encode_binary(out, head, views)?;
+        if self.misses < MOST {
+            self.misses += 1;
+            self.last = Layout::of(head, views).map(Box::new);
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub fn hits(&self) -> bool {
+        self.misses == 0
+    }
+}
+
 /// The layout of a model's answer, and its header.
-pub struct Layout {
+struct Layout {
     tensors: SmallVec<[Tensor; 2]>,
     /// The header before the `id`, and behind it.
     header: [Box<[u8]>; 2],
@@ -25,7 +62,7 @@ struct Tensor {
 
 impl Layout {
     /// That of an answer, if its outputs are tensors in binary.
-    pub fn of(head: &ResponseHead<'_>, views: &[OutputView<'_>]) -> Option<Self> {
+    fn of(head: &ResponseHead<'_>, views: &[OutputView<'_>]) -> Option<Self> {
         let tensor = |view: &OutputView<'_>| {
             let tensor = || Tensor {
                 name: view.name.into(),
@@ -42,9 +79,8 @@ impl Layout {
         Some(Self { tensors, header: [before, behind].map(|part| part[..].into()), len })
     }
 
-    /// Appends another answer of the same model, as [`encode_binary`](super::encode_binary) does, if it has this layout.
-    #[must_use]
-    pub fn encode(&self, out: &mut BytesMut, head: &ResponseHead<'_>, views: &[OutputView<'_>]) -> bool {
+    /// Appends another answer of the same model, if it has this layout.
+    fn encode(&self, out: &mut BytesMut, head: &ResponseHead<'_>, views: &[OutputView<'_>]) -> bool {
         let is_same = |(tensor, view): (&Tensor, &OutputView<'_>)| {
             is_plain(view)
                 && *tensor.name == *view.name

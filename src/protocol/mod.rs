@@ -21,7 +21,7 @@ mod text;
 
 pub use data::numbers;
 pub use error::encode_error;
-pub use layout::Layout;
+pub use layout::Layouts;
 pub use metadata::{ModelMetadata, ServerMetadata, TensorMetadata};
 pub use request::{
     InferRequest, InputTensor, Parameters, Refusal, RequestedOutput, Sequence, SequenceId, TraceContext,

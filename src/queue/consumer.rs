@@ -13,6 +13,7 @@ use crossbeam_channel::Receiver;
 
 use super::Request;
 use crate::error::{Code, Error};
+use crate::reply::{Answer, Wakes};
 
 /// Gives requests to the lanes of one model; once it is dropped, all requests are answered with an error.
 pub struct Consumer {
@@ -104,8 +105,20 @@ pub(super) fn refuse_all(requests: &Receiver<Request>) {
 impl Request {
     /// Answers a request that no lane will take.
     pub fn refuse(self) {
-        self.ticket.refuse(Error::new(Code::ModelNotReady, "no instance of the model is at work"));
+        self.answer(Err(nobody()), &mut Wakes::default());
     }
+
+    /// Gives back what it holds and answers it, in this order: what follows the answer may need the room.
+    pub fn answer(self, answer: Answer, wakes: &mut Wakes) {
+        let Self { payloads, permit, ticket, .. } = self;
+        drop((payloads, permit));
+        ticket.answer(answer, wakes);
+    }
+}
+
+/// Why nothing is taken.
+pub(super) fn nobody() -> Error {
+    Error::new(Code::ModelNotReady, "no instance of the model is at work")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use smallvec::SmallVec;
 
-use super::consumer::{Consumer, End, refuse_all};
+use super::consumer::{Consumer, End, nobody, refuse_all};
 use super::{Memory, Permit, Places, Request};
 use crate::clock::Time;
 use crate::error::{Code, Error};
@@ -44,6 +44,10 @@ pub fn channel(places: Places, memory: Memory) -> (Producer, Consumer) {
 impl Producer {
     /// Hands a request over. If it cannot be accepted, its ticket is answered with the reason.
     pub fn submit(&self, draft: Draft, ticket: Ticket) {
+        // Before it is sent: emptying the channel answers steps of streams, whose next ones come here again.
+        if !self.is_open() {
+            return ticket.refuse(nobody());
+        }
         let bytes = draft.payloads.iter().map(Payload::charge).sum();
         let permit = match Permit::take(&self.places, &self.memory, bytes) {
             Ok(permit) => permit,

@@ -24,13 +24,13 @@ pub struct Mailbox<C> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enough {
     pub answers: usize,
-    /// Fewer are enough where fewer than this are still to come.
-    pub unless_owed: usize,
+    /// Fewer are enough where fewer requests than this are left to be answered.
+    pub unless_left: usize,
 }
 
 impl Default for Enough {
     fn default() -> Self {
-        Self { answers: 1, unless_owed: 0 }
+        Self { answers: 1, unless_left: 0 }
     }
 }
 
@@ -165,9 +165,9 @@ impl<C> State<C> {
     /// An answer behind an unanswered one leaves with it later; nobody needs to wake for it.
     fn may_leave(&self) -> bool {
         let is_first = self.slots.front().is_some_and(|slot| slot.answer.is_some());
-        let Enough { answers, unless_owed } = self.enough;
-        let owed = self.slots.len() - self.answered;
-        is_first && (self.answered >= answers || owed < unless_owed || self.finished)
+        let Enough { answers, unless_left } = self.enough;
+        let left = self.slots.len() - self.answered;
+        is_first && (self.answered >= answers || left < unless_left || self.finished)
     }
 }
 
@@ -229,6 +229,33 @@ mod tests {
         assert_eq!(counter.count(), 1);
         let answers = vec![(1, "a".into()), (2, "b".into()), (3, "c".into())];
         assert_eq!(take(&mailbox, &counter), (Poll::Ready(true), answers));
+    }
+
+    #[test]
+    fn a_writer_sleeps_until_there_is_enough() {
+        let counter = Arc::new(Counter::default());
+        let mailbox = Mailbox::new(8);
+        let mut answer = |ticket: Ticket| {
+            ticket.refuse(Error::new(Code::QueueFull, "full"));
+            counter.count()
+        };
+        let mut tickets = (1..=6).map(|context| mailbox.issue(context));
+        mailbox.wait_for(Enough { answers: 3, unless_left: 2 });
+        let [a, b, c, d, e, f] = std::array::from_fn(|_| tickets.next().unwrap());
+        assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
+        assert_eq!([b, c, d].map(&mut answer), [0; 3], "the first is not answered");
+        assert_eq!(answer(a), 1);
+        assert_eq!(take(&mailbox, &counter).1.len(), 4);
+        assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
+        assert_eq!(answer(e), 2, "one is left, which is too few to wait for");
+        assert_eq!(take(&mailbox, &counter).1.len(), 1);
+        let _more = [7, 8, 9].map(|context| mailbox.issue(context));
+        assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
+        assert_eq!(answer(f), 2);
+        assert_eq!(take(&mailbox, &counter), (Poll::Pending, vec![]));
+        mailbox.finish();
+        assert_eq!(counter.count(), 3, "there will be no more");
+        assert_eq!(take(&mailbox, &counter), (Poll::Ready(true), vec![(6, "full".into())]));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::reply::{Follow, Ticket};
 
 /// Steps that may be on their way or have answers that the connection has not taken. Such an answer holds on to the
 /// output of its whole batch, and a client may take long to read.
-const MOST: usize = 2 * hold::MOST;
+const MOST: usize = 2 * hold::ENOUGH;
 
 /// When it is dropped the stream has ended, and what waits goes nowhere.
 pub struct Steps(Arc<Chain>);
@@ -98,6 +98,10 @@ impl State {
             return None;
         }
         let (mut draft, ticket) = self.waiting.pop_front()?;
+        if ticket.is_gone() {
+            self.waiting.clear();
+            return None;
+        }
         draft.enqueued = clock.now();
         if let Some(slot) = &mut draft.slot {
             slot.begun = self.begun == Some(slot.generation);
@@ -134,26 +138,33 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::net::tests::served;
-    use crate::queue::{Consumer, Memory, Places, Request, channel};
+    use crate::queue::{Consumer, Memory, Places, Producer, Request, channel};
     use crate::reply::{Answer, Mailbox, Wakes};
     use crate::tensor::{GroupKey, Rows, Signature};
 
     /// A stream, with a lane and a connection that the test works by hand.
-    struct Stream {
+    struct Stream<L = Consumer> {
         steps: Steps,
-        lane: Consumer,
+        lane: L,
         mailbox: Arc<Mailbox<usize>>,
     }
 
     impl Stream {
         fn new(places: usize) -> Self {
             let (producer, lane) = channel(Places::new(places), Memory::new(0));
+            Self::of(producer, lane)
+        }
+
+        fn of<L>(producer: Producer, lane: L) -> Stream<L> {
             let signature = Signature { inputs: vec![], outputs: vec![], states: vec![], max_batch_size: 1 };
             let metrics = Metrics::new().unwrap().model("echo", "1");
             let served = served(signature, vec![producer], None, metrics);
-            Self { steps: Steps::new(served, 0, Clock::start()), lane, mailbox: Mailbox::new(usize::MAX) }
+            let steps = Steps::new(served, 0, Clock::start());
+            Stream { steps, lane, mailbox: Mailbox::new(usize::MAX) }
         }
+    }
 
+    impl<L> Stream<L> {
         fn push(&self, steps: std::ops::Range<usize>) {
             for step in steps {
                 let draft = Draft {
@@ -169,20 +180,19 @@ mod tests {
             }
         }
 
-        /// Answers what the lane is given, as long as it is given something; how many steps that were.
-        fn run(&self) -> usize {
-            let answer = |Request { permit, ticket, .. }| {
-                drop(permit);
-                ticket.answer(Ok(Rows::none()), &mut Wakes::default());
-            };
-            self.lane.requests().try_iter().map(answer).count()
-        }
-
         /// The answers that are there, and whether they are results.
         fn answers(&self) -> Vec<(usize, bool)> {
             let mut ready: Vec<(usize, Answer)> = Vec::new();
             let _ = self.mailbox.poll_answers(&mut Context::from_waker(Waker::noop()), &mut ready);
             ready.into_iter().map(|(step, answer)| (step, answer.is_ok())).collect()
+        }
+    }
+
+    impl Stream {
+        /// Answers what the lane is given, as long as it is given something; how many steps that were.
+        fn run(&self) -> usize {
+            let answer = |request: Request| request.answer(Ok(Rows::none()), &mut Wakes::default());
+            self.lane.requests().try_iter().map(answer).count()
         }
     }
 
@@ -212,6 +222,20 @@ mod tests {
         stream.push(4..5);
         assert_eq!(stream.run(), 1);
         assert_eq!(stream.answers(), [(4, true)]);
+    }
+
+    #[test]
+    fn streams_of_a_lane_that_ends_are_refused_one_by_one() {
+        const STREAMS: usize = 4000;
+        let (producer, lane) = channel(Places::new(STREAMS), Memory::new(0));
+        let streams: Vec<_> = (0..STREAMS).map(|_| Stream::of(producer.clone(), ())).collect();
+        streams.iter().for_each(|stream| stream.push(0..3));
+        // One within the other would need some megabytes.
+        let end = std::thread::Builder::new().stack_size(256 << 10).spawn(move || drop(lane));
+        end.unwrap().join().unwrap();
+        for stream in streams {
+            assert_eq!(stream.answers(), [(0, false), (1, false), (2, false)]);
+        }
     }
 
     #[test]

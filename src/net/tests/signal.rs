@@ -71,6 +71,21 @@ async fn one_step_is_in_flight_and_the_others_wait_in_order() {
 }
 
 #[tokio::test]
+async fn a_long_stream_goes_on_as_its_answers_are_taken() {
+    let keepalive = Keepalive { interval: Duration::ZERO, idle: Duration::ZERO };
+    let mut talk = Talk::start(128, keepalive, Patience::default());
+    talk.client.send(OpCode::Binary, &[b'x'; 80]).await;
+    let mut answers = talk.client.come().await;
+    for _ in 0..40 {
+        talk.run_lane(None);
+        answers.extend(talk.client.come().await);
+    }
+    talk.client.send(OpCode::Text, br#"{"type":"flush"}"#).await;
+    answers.extend(talk.client.come().await);
+    assert_eq!(answers.len(), 41, "{answers:?}");
+}
+
+#[tokio::test]
 async fn a_flood_fills_the_window_and_is_read_no_further() {
     let expect = expect![[r#"
         abcdefgh
