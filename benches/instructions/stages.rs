@@ -1,5 +1,6 @@
 //! The stages, in the order of a request's path: each with one input, always the same, and no clock, thread or socket.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use thalweg::clock::Time;
 use thalweg::device::Cpu;
 use thalweg::error::Error;
 use thalweg::net::socket::{MessageReader, append_frame};
-use thalweg::protocol;
+use thalweg::protocol::{self, Layouts};
 use thalweg::queue::{self, Memory, Places};
 use thalweg::reply::{Mailbox, Wakes};
 use thalweg::signal::{Encoding, Framer};
@@ -36,6 +37,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("gather", gather),
     ("scatter", scatter),
     ("encode_binary", encode_binary),
+    ("encode_binary_again", encode_binary_again),
     ("encode_json", encode_json),
     ("write_frame", write_frame),
     ("cut_window", cut_window),
@@ -140,6 +142,12 @@ fn encode(encode: impl Fn(&mut BytesMut, &[protocol::OutputView<'_>]) -> Result<
 
 fn encode_binary() {
     encode(|out, outputs| protocol::encode_binary(out, &messages::HEAD, outputs));
+}
+
+/// Laid out as the answer before.
+fn encode_binary_again() {
+    let layouts = RefCell::new(Layouts::default());
+    encode(|out, outputs| layouts.borrow_mut().encode(out, &messages::HEAD, outputs));
 }
 
 fn encode_json() {
