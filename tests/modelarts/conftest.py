@@ -55,7 +55,7 @@ def root(image, tmp_path_factory):
     folder = tmp_path_factory.mktemp("image")
     # A layer of an overlay cannot lie in another overlay, which the temporary folder may be.
     mount("-t", "tmpfs", "layers", folder)
-    artefacts = {"fetch:/fetched/runtime": ROOT / "runtime", "build:/source/target/release/thalweg": binary()}
+    artefacts = {"fetch:/fetched/runtime": ROOT / "runtime", "build:/source/target/shipped/thalweg": binary()}
     root = image.build(folder, artefacts)
     # The platform puts the models there, and gives them to its user.
     for model in MODELS:
