@@ -10,8 +10,7 @@ use crate::batcher::{Batcher, Dropped, Entry, Next, Policy, Want};
 use crate::clock::{Clock, Time};
 use crate::error::{Code, Error};
 use crate::metrics::ModelMetrics;
-use crate::queue::{Consumer, Request, Up};
-use crate::reply::Wakes;
+use crate::queue::{Consumer, Request, Up, not_ready};
 use crate::tensor::GroupKey;
 
 impl Entry for Request {
@@ -208,7 +207,7 @@ impl Feed {
         if stuck {
             let waiting: Vec<_> = state.batcher.drain().collect();
             drop(state);
-            waiting.into_iter().for_each(Request::refuse);
+            waiting.into_iter().for_each(|request| request.refuse(not_ready()));
         } else if state.idle > 0 && !state.batcher.is_empty() {
             self.ring();
         }
@@ -224,7 +223,7 @@ impl Feed {
             Dropped::Expired => {
                 let waited = self.clock.now() - request.enqueued;
                 let message = format!("the request timed out after {} µs in the queue", waited.as_micros());
-                request.answer(Err(Error::new(Code::DeadlineExceeded, message)), &mut Wakes::default());
+                request.refuse(Error::new(Code::DeadlineExceeded, message));
             }
             Dropped::Gone => self.metrics.skipped(),
         }
@@ -234,7 +233,7 @@ impl Feed {
 /// The last lane has gone, by the end of its clients or by a fault.
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.state.get_mut().batcher.drain().for_each(Request::refuse);
+        self.state.get_mut().batcher.drain().for_each(|request| request.refuse(not_ready()));
     }
 }
 
@@ -261,15 +260,8 @@ mod tests {
 
     /// Requests with different keys cannot share a batch.
     fn send(producer: &Producer, feed: &Feed, key: usize) {
-        let draft = Draft {
-            payloads: smallvec::smallvec![],
-            rows: 1,
-            key: GroupKey(smallvec::smallvec![key]),
-            slot: None,
-            priority: 0,
-            enqueued: feed.clock.now(),
-            deadline: None,
-        };
+        let key = GroupKey(smallvec::smallvec![key]);
+        let draft = Draft { key, enqueued: feed.clock.now(), ..Draft::empty() };
         producer.submit(draft, Mailbox::new(1).issue(()));
     }
 

@@ -116,7 +116,7 @@ impl Lane {
         for request in lost {
             let message =
                 "the state is gone, since the model's instance or the first step failed; begin anew";
-            request.answer(Err(Error::new(Code::StateLost, message)), &mut Wakes::default());
+            request.refuse(Error::new(Code::StateLost, message));
         }
         batch
     }
@@ -145,7 +145,7 @@ impl Lane {
         self.metrics.run_failed();
         let (culprit, more) = self.flights.failed(batch)?;
         if let Some(culprit) = culprit {
-            culprit.answer(Err(error), &mut Wakes::default());
+            culprit.refuse(error);
         }
         Ok(more)
     }
@@ -192,9 +192,7 @@ impl Lane {
             }
             Err(error) => {
                 self.metrics.run_failed();
-                batch
-                    .into_iter()
-                    .for_each(|request| request.answer(Err(error.clone()), &mut Wakes::default()));
+                batch.into_iter().for_each(|request| request.refuse(error.clone()));
             }
         }
         // Whoever waits for the end of a run finds its answers then.

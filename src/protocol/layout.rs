@@ -95,9 +95,7 @@ impl Layout {
         out.reserve(size_of::<u32>() + before.len() + behind.len() + self.len);
         out.put_u32_le(0);
         out.extend_from_slice(before);
-        if let Some(of_it) = head.id {
-            id(out, of_it);
-        }
+        id(out, head);
         out.extend_from_slice(behind);
         let header = u32::try_from(out.len() - start - size_of::<u32>());
         let (Ok(header), Some(field)) = (header, out[start..].first_chunk_mut()) else {

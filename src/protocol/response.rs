@@ -99,9 +99,7 @@ fn whole<T>(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<T>) 
 
 fn header(out: &mut BytesMut, head: &ResponseHead<'_>, outputs: &[Part<'_>]) -> Result<()> {
     model(out, head);
-    if let Some(of_it) = head.id {
-        id(out, of_it);
-    }
+    id(out, head);
     rest(out, outputs)
 }
 
@@ -115,10 +113,12 @@ pub(super) fn model(out: &mut BytesMut, head: &ResponseHead<'_>) {
 }
 
 /// What follows it if the request had an `id`.
-pub(super) fn id(out: &mut BytesMut, id: &str) {
-    raw(out, r#","id":""#);
-    escaped(out, id);
-    raw(out, r#"""#);
+pub(super) fn id(out: &mut BytesMut, head: &ResponseHead<'_>) {
+    if let Some(id) = head.id {
+        raw(out, r#","id":""#);
+        escaped(out, id);
+        raw(out, r#"""#);
+    }
 }
 
 /// The end of a header.

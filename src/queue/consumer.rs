@@ -13,7 +13,6 @@ use crossbeam_channel::Receiver;
 
 use super::Request;
 use crate::error::{Code, Error};
-use crate::reply::{Answer, Wakes};
 
 /// Gives requests to the lanes of one model; once it is dropped, all requests are answered with an error.
 pub struct Consumer {
@@ -99,49 +98,23 @@ impl End {
 
 /// Answers all requests that wait in a channel that no lane will read.
 pub(super) fn refuse_all(requests: &Receiver<Request>) {
-    requests.try_iter().for_each(Request::refuse);
-}
-
-impl Request {
-    /// Answers a request that no lane will take.
-    pub fn refuse(self) {
-        self.answer(Err(nobody()), &mut Wakes::default());
-    }
-
-    /// Gives back what it holds and answers it, in this order: what follows the answer may need the room.
-    pub fn answer(self, answer: Answer, wakes: &mut Wakes) {
-        let Self { payloads, permit, ticket, .. } = self;
-        drop((payloads, permit));
-        ticket.answer(answer, wakes);
-    }
+    requests.try_iter().for_each(|request| request.refuse(not_ready()));
 }
 
 /// Why nothing is taken.
-pub(super) fn nobody() -> Error {
+pub fn not_ready() -> Error {
     Error::new(Code::ModelNotReady, "no instance of the model is at work")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
     use crate::queue::{Draft, Memory, Places, Producer, channel};
     use crate::reply::Mailbox;
-    use crate::tensor::GroupKey;
-    use smallvec::smallvec;
     use std::task::{Context, Poll, Waker};
 
     fn submit(producer: &Producer, mailbox: &Arc<Mailbox<()>>) {
-        let draft = Draft {
-            payloads: smallvec![],
-            rows: 1,
-            key: GroupKey::default(),
-            slot: None,
-            priority: 0,
-            enqueued: Clock::start().now(),
-            deadline: None,
-        };
-        producer.submit(draft, mailbox.issue(()));
+        producer.submit(Draft::empty(), mailbox.issue(()));
     }
 
     fn codes(mailbox: &Mailbox<()>) -> Vec<Code> {

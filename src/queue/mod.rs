@@ -8,13 +8,14 @@ mod consumer;
 mod producer;
 
 pub use admission::{Memory, Permit, Places};
-pub use consumer::{Consumer, Hang, Up};
+pub use consumer::{Consumer, Hang, Up, not_ready};
 pub use producer::{Draft, Producer, channel};
 
 use smallvec::SmallVec;
 
 use crate::clock::Time;
-use crate::reply::Ticket;
+use crate::error::Error;
+use crate::reply::{Answer, Ticket, Wakes};
 use crate::streams::Slot;
 use crate::tensor::{GroupKey, Payload};
 
@@ -33,4 +34,18 @@ pub struct Request {
     pub deadline: Option<Time>,
     pub permit: Permit,
     pub ticket: Ticket,
+}
+
+impl Request {
+    /// Gives back what it holds and answers it, in this order: what follows the answer may need the room.
+    pub fn answer(self, answer: Answer, wakes: &mut Wakes) {
+        let Self { payloads, permit, ticket, .. } = self;
+        drop((payloads, permit));
+        ticket.answer(answer, wakes);
+    }
+
+    /// Answers with an error and wakes the connection at once.
+    pub fn refuse(self, error: Error) {
+        self.answer(Err(error), &mut Wakes::default());
+    }
 }

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use smallvec::SmallVec;
 
-use super::consumer::{Consumer, End, nobody, refuse_all};
+use super::consumer::{Consumer, End, not_ready, refuse_all};
 use super::{Memory, Permit, Places, Request};
 use crate::clock::Time;
 use crate::error::{Code, Error};
@@ -20,6 +20,22 @@ pub struct Draft {
     pub priority: usize,
     pub enqueued: Time,
     pub deadline: Option<Time>,
+}
+
+#[cfg(test)]
+impl Draft {
+    /// A row of nothing.
+    pub fn empty() -> Self {
+        Self {
+            payloads: SmallVec::new(),
+            rows: 1,
+            key: GroupKey::default(),
+            slot: None,
+            priority: 0,
+            enqueued: Time::default(),
+            deadline: None,
+        }
+    }
 }
 
 /// Sends requests to the lanes of one model.
@@ -46,7 +62,7 @@ impl Producer {
     pub fn submit(&self, draft: Draft, ticket: Ticket) {
         // Before it is sent: emptying the channel answers steps of streams, whose next ones come here again.
         if !self.is_open() {
-            return ticket.refuse(nobody());
+            return ticket.refuse(not_ready());
         }
         let bytes = draft.payloads.iter().map(Payload::charge).sum();
         let permit = match Permit::take(&self.places, &self.memory, bytes) {

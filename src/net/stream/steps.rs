@@ -133,14 +133,12 @@ impl Follow for Chain {
 mod tests {
     use std::task::{Context, Waker};
 
-    use smallvec::SmallVec;
-
     use super::*;
     use crate::metrics::Metrics;
     use crate::net::tests::served;
     use crate::queue::{Consumer, Memory, Places, Producer, Request, channel};
     use crate::reply::{Answer, Mailbox, Wakes};
-    use crate::tensor::{GroupKey, Rows, Signature};
+    use crate::tensor::{Rows, Signature};
 
     /// A stream, with a lane and a connection that the test works by hand.
     struct Stream<L = Consumer> {
@@ -167,16 +165,7 @@ mod tests {
     impl<L> Stream<L> {
         fn push(&self, steps: std::ops::Range<usize>) {
             for step in steps {
-                let draft = Draft {
-                    payloads: SmallVec::new(),
-                    rows: 1,
-                    key: GroupKey::default(),
-                    slot: None,
-                    priority: 0,
-                    enqueued: Clock::start().now(),
-                    deadline: None,
-                };
-                self.steps.push(draft, self.mailbox.issue(step));
+                self.steps.push(Draft::empty(), self.mailbox.issue(step));
             }
         }
 
