@@ -131,6 +131,7 @@ impl Follow for Chain {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::task::{Context, Waker};
 
     use super::*;
@@ -196,6 +197,36 @@ mod tests {
         (0..MOST).for_each(|_| stream.steps.taken());
         assert_eq!(stream.run(), 2);
         assert_eq!(stream.answers(), [(MOST, true), (MOST + 1, true), (MOST + 2, true)]);
+    }
+
+    #[test]
+    fn a_lane_and_a_connection_send_steps_at_the_same_time() {
+        let Stream { steps, lane, mailbox } = Stream::new(1);
+        let answers = std::thread::spawn(move || {
+            let answer = |request: Request| request.answer(Ok(Rows::none()), &mut Wakes::default());
+            lane.requests().iter().map(answer).count()
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut pushed, mut taken) = (0, 0);
+        for round in 0..20_000 {
+            // The last of two often comes when the lane has just found that there is no other; of more, some have to wait
+            // until answers are taken.
+            for _ in 0..if round % 64 == 0 { 2 * MOST } else { 2 } {
+                steps.push(Draft::empty(), mailbox.issue(pushed));
+                pushed += 1;
+            }
+            while taken < pushed {
+                let mut ready = Vec::new();
+                runtime.block_on(poll_fn(|cx| mailbox.poll_answers(cx, &mut ready)));
+                for (step, answer) in ready {
+                    assert!(step == taken && answer.is_ok(), "{step} in place of {taken}");
+                    steps.taken();
+                    taken += 1;
+                }
+            }
+        }
+        drop(steps);
+        assert_eq!(answers.join().unwrap(), pushed);
     }
 
     #[test]
