@@ -25,7 +25,7 @@ announce = @echo '== $@'
 or_else = || { echo 'make $@: $(1)' >&2; exit 1; }
 
 .PHONY: help serve test bench instructions peers fuzz soak attacks gateways clean
-.PHONY: tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
+.PHONY: disk tools format lint dockerfiles python autobahn browser speech balancer build models test-models unit-tests fuzz-tests
 .PHONY: kernel-tests sanitized-tests emulator device-tests model-tests manifests client-tests modelarts-tests soak-tests
 .PHONY: prometheus monitoring proof-tests release
 
@@ -45,7 +45,7 @@ serve: release
 	@$(RELEASE) models fetch
 	@exec $(RELEASE) serve $(ARGS)
 
-test: tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
+test: disk tools format lint python dockerfiles emulator build models test-models autobahn unit-tests fuzz-tests \
 		instructions kernel-tests sanitized-tests device-tests model-tests manifests browser speech balancer client-tests \
 		modelarts-tests soak-tests prometheus monitoring proof-tests
 	@echo 'make test: all passed'
@@ -91,6 +91,10 @@ gateways: python release test-models balancer
 clean:
 	cargo clean
 	rm -rf .venv .venv-peers .autobahn fuzz/target tests/models/repository
+
+disk:
+	$(announce)
+	@tests/enough_disk
 
 tools:
 	$(announce)
